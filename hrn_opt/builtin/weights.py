@@ -1,0 +1,73 @@
+"""The embedded networks, loaded from the weights that come with the package."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from safetensors.numpy import load
+from torch import nn
+
+from hrn_opt.builtin.networks import AttentionMesh, BlazeFace, FaceMesh
+from hrn_opt.errors import ModelDamaged, ModelMissing
+
+WEIGHTS_PATH = Path(__file__).with_name("weights.safetensors")
+# Printed by tools/convert_builtin.py, which also says where the weights come from.
+WEIGHTS_SHA256 = "eec99e14c23f994cf9469f791a890699950550d186011944366154ba65688c65"
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class BuiltinNetworks:
+    """The three networks: float32, channels_last, eval mode, no gradients."""
+
+    detector: BlazeFace
+    mesh: AttentionMesh
+    plain_mesh: FaceMesh
+
+    def __post_init__(self):
+        if any(network.training for network in (self.detector, self.mesh, self.plain_mesh)):
+            raise ValueError("the networks must be in eval mode")
+
+
+def load_networks(path: Path = WEIGHTS_PATH, device: torch.device | str = "cpu") -> BuiltinNetworks:
+    """The networks on `device`, from a file that must be the published one, byte for byte."""
+    arrays = load(_read_verified(path))
+    return BuiltinNetworks(
+        _filled(BlazeFace, "detector", arrays, device),
+        _filled(AttentionMesh, "mesh", arrays, device),
+        _filled(FaceMesh, "plain_mesh", arrays, device),
+    )
+
+
+def _read_verified(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelMissing(f"{path} is missing; install hrn_opt again.") from None
+    except OSError as error:
+        raise ModelDamaged(f"{path} cannot be read ({error.strerror}); install hrn_opt again.") from error
+    if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
+        raise ModelDamaged(f"{path} is not the file that hrn_opt came with; install hrn_opt again.")
+    return content
+
+
+def _filled(
+    network_class: type[Network], name: str, arrays: dict[str, np.ndarray], device: torch.device | str
+) -> Network:
+    """One network with its part of the weights."""
+    prefix = f"{name}."
+    # NumPy widens without waking torch's threads, which cost 50 ms here when the cores are busy.
+    state = {
+        key.removeprefix(prefix): torch.from_numpy(array.astype(np.float32))
+        for key, array in arrays.items()
+        if key.startswith(prefix)
+    }
+    network = network_class()
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
