@@ -1,0 +1,221 @@
+"""The values that cross rooms, checked when made.
+
+Frames: photo pixels are (x, y), x right, y down, (0.5, 0.5) is the centre of the top-left pixel.
+Model frame: x to the face's left (image right), y up, z out of the face, in decimetres.
+UV: u right, v up, in 0..1; texel centres at (i + 0.5) / size; row 0 of a texture is v = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrn_opt.errors import OptionInvalid, PhotoArrayInvalid
+
+
+class Want(str, Enum):
+    """How much work is done; each level includes the one before."""
+
+    TEXTURE = "texture"  # the UV texture only
+    MESH = "mesh"  # adds vertices with normals, ready to export
+    DETAIL = "detail"  # adds normal and displacement maps where the model has them
+    TURNTABLE = "turntable"  # adds the rotating preview
+
+    @property
+    def level(self) -> int:
+        return list(Want).index(self)
+
+    @classmethod
+    def parse(cls, value: Want | str) -> Want:
+        try:
+            return cls(value)
+        except ValueError:
+            choices = ", ".join(repr(want.value) for want in cls)
+            raise OptionInvalid(f"want={value!r} is not known; use one of {choices}.") from None
+
+
+class Stage(str, Enum):
+    """The stages of the method, in order."""
+
+    FIND = "find"
+    ALIGN = "align"
+    SHAPE = "shape"
+    DETAIL = "detail"
+    TEXTURE = "texture"
+    FINISH = "finish"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One upright photo, decoded.
+
+    rgb: (height, width, 3) uint8, C-contiguous, read-only by agreement.
+    name: what its outputs are named after, without folder or ending.
+    """
+
+    rgb: np.ndarray
+    name: str = "photo"
+
+    def __post_init__(self):
+        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
+            raise PhotoArrayInvalid(
+                f"Photo.rgb must be (height, width, 3) uint8, got {self.rgb.shape} {self.rgb.dtype}; use hrn_opt.open_photo()."
+            )
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright box in photo pixels; may reach past the photo's border."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> float:
+        return max(self.width, 0.0) * max(self.height, 0.0)
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face found in a photo.
+
+    box: bounds of the face in photo pixels.
+    points: (K, 2) or (K, 3) float32 on the CPU, photo pixels; K and their meaning are the model's own.
+    score: 0..1, the model's belief that this is a face.
+    """
+
+    box: Box
+    points: Tensor
+    score: float
+
+    def __post_init__(self):
+        if self.points.ndim != 2 or self.points.shape[1] not in (2, 3):
+            raise ValueError(f"Face.points must be (K, 2) or (K, 3), got {tuple(self.points.shape)}")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How the model frame falls on the photo.
+
+    matrix: (4, 4) float32; homogeneous model-frame points → (x·w, y·w, depth·w, w), x and y in photo
+    pixels, smaller depth is nearer to the viewer.
+    """
+
+    matrix: Tensor
+
+    def __post_init__(self):
+        if tuple(self.matrix.shape) != (4, 4):
+            raise ValueError(f"Camera.matrix must be (4, 4), got {tuple(self.matrix.shape)}")
+
+    def project(self, points: Tensor) -> Tensor:
+        """(N, 3) of (x px, y px, depth) for (N, 3) model-frame points."""
+        matrix = self.matrix.to(points)
+        homogeneous = points @ matrix[:, :3].T + matrix[:, 3]  # (N, 4)
+        return homogeneous[:, :3] / homogeneous[:, 3:]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A triangle mesh in the model frame, decimetres.
+
+    vertices: (N, 3) float32.   faces: (F, 3) int64, counter-clockwise seen from outside.
+    normals: (N, 3) float32, unit length.   uv: (N, 2) float32 in 0..1, v up.
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    normals: Tensor
+    uv: Tensor
+
+    def __post_init__(self):
+        count = self.vertices.shape[0]
+        for name, shape in (("vertices", (count, 3)), ("normals", (count, 3)), ("uv", (count, 2))):
+            if tuple(getattr(self, name).shape) != shape:
+                raise ValueError(f"Mesh.{name} must be {shape}, got {tuple(getattr(self, name).shape)}")
+        if self.faces.ndim != 2 or self.faces.shape[1] != 3 or self.faces.dtype != torch.int64:
+            raise ValueError(f"Mesh.faces must be (F, 3) int64, got {tuple(self.faces.shape)} {self.faces.dtype}")
+
+
+@dataclass(frozen=True)
+class UVTexture:
+    """A square texture; row 0 is v = 1.
+
+    rgb: (size, size, 3) uint8, C-contiguous.
+    seen: (size, size) uint8, 255 where the texel comes straight from the photo, 0 where it was mirrored or filled.
+    """
+
+    rgb: np.ndarray
+    seen: np.ndarray
+
+    def __post_init__(self):
+        size = self.rgb.shape[0]
+        if self.rgb.shape != (size, size, 3) or self.rgb.dtype != np.uint8:
+            raise ValueError(f"UVTexture.rgb must be (S, S, 3) uint8, got {self.rgb.shape} {self.rgb.dtype}")
+        if self.seen.shape != (size, size) or self.seen.dtype != np.uint8:
+            raise ValueError(f"UVTexture.seen must be (S, S) uint8, got {self.seen.shape} {self.seen.dtype}")
+
+    @property
+    def size(self) -> int:
+        return self.rgb.shape[0]
+
+
+@dataclass(frozen=True)
+class StageTiming:
+    stage: Stage
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One face, reconstructed.
+
+    model: the model's name.   photo_name: the photo's.   face_index: which face, 0 is the largest.
+    mesh: None when only the texture was asked for.   camera: lays the mesh back over the photo.
+    timings: one entry a stage, in the order run.
+    """
+
+    model: str
+    photo_name: str
+    face_index: int
+    face: Face
+    texture: UVTexture
+    camera: Camera
+    mesh: Mesh | None = None
+    timings: tuple[StageTiming, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return sum(timing.seconds for timing in self.timings)
+
+
+@dataclass(frozen=True)
+class StageEvent:
+    """One stage has just ended (or, for the first event, is about to start).
+
+    fraction: 0..1, how much of the whole is done.   seconds: what this stage took.
+    faces: every face found, on the event of the find stage.   reconstruction: on the last event only.
+    """
+
+    stage: Stage
+    fraction: float
+    seconds: float
+    faces: tuple[Face, ...] = field(default=())
+    reconstruction: Reconstruction | None = None
