@@ -1,0 +1,82 @@
+"""The embedded model behind the protocol that the pipeline drives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from hrn_opt.builtin.align import FacePoints, locate_points, region_of_detection, settle_points
+from hrn_opt.builtin.detect import SAME_FACE_IOU, detect, overlap
+from hrn_opt.builtin.face_mesh import FaceMesh, load_face_mesh
+from hrn_opt.builtin.shape import Shape, fit_shape
+from hrn_opt.builtin.texture import LAYOUT_PX, paint
+from hrn_opt.builtin.weights import BuiltinNetworks, load_networks
+from hrn_opt.types import Box, Face, Photo, UVTexture
+from hrn_opt.uvmap import UVLayout, rasterize_layout
+
+NAME = "builtin"
+MIN_PRESENCE = 0.5  # false boxes score below this on the mesh network
+
+
+@dataclass(frozen=True)
+class BuiltinModel:
+    """BlazeFace, the attention mesh and the canonical face."""
+
+    networks: BuiltinNetworks
+    face_mesh: FaceMesh
+
+    name = NAME
+    # The networks are too small to share out: on busy cores two threads wait for each other (medians up to 480 ms).
+    cpu_threads = 1
+
+    @classmethod
+    def load(cls) -> BuiltinModel:
+        return cls(load_networks(), load_face_mesh())
+
+    @cached_property
+    def layout(self) -> UVLayout:
+        return rasterize_layout(self.face_mesh.uv, self.face_mesh.seams.faces, LAYOUT_PX)
+
+    def find(self, photo: Photo) -> tuple[Face, ...]:
+        """Every face, largest first; points are (478, 3) after one pass of the mesh network."""
+        candidates = detect(self.networks.detector, photo.rgb)
+        if not len(candidates):
+            return ()
+        regions = [region_of_detection(*pair) for pair in zip(candidates.boxes, candidates.eyes, strict=True)]
+        located = locate_points(self.networks.mesh, photo.rgb, regions)
+        faces = [_face(one) for one in _distinct(located)]
+        return tuple(sorted(faces, key=lambda face: face.box.area, reverse=True))
+
+    def align(self, photo: Photo, face: Face) -> Tensor:
+        """(478, 3) settled points."""
+        return settle_points(self.networks.mesh, photo.rgb, face.points)
+
+    def shape(self, aligned: Tensor) -> Shape:
+        return fit_shape(self.face_mesh, aligned)
+
+    def texture(self, photo: Photo, shape: Shape, size: int) -> UVTexture:
+        return paint(photo.rgb, shape, self.layout, self.face_mesh.outline_distance, size)
+
+
+def _distinct(located: list[FacePoints]) -> list[FacePoints]:
+    """The real faces, each once: several boxes may settle on the same face."""
+    kept: list[FacePoints] = []
+    for one in sorted(located, key=lambda face: face.presence, reverse=True):
+        if one.presence <= MIN_PRESENCE:
+            break
+        if not kept or overlap(_bounds(one.points), torch.stack([_bounds(k.points) for k in kept])).max() < SAME_FACE_IOU:
+            kept.append(one)
+    return kept
+
+
+def _face(located: FacePoints) -> Face:
+    return Face(Box(*_bounds(located.points).tolist()), located.points, located.presence)
+
+
+def _bounds(points: Tensor) -> Tensor:
+    return torch.cat([points[:, :2].amin(0), points[:, :2].amax(0)])
+
+
