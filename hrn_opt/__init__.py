@@ -1,8 +1,8 @@
 """A photo of a face in, a textured 3D face out.
 
-    import hrn_opt
-    result = hrn_opt.load().reconstruct("selfie.jpg")
-    hrn_opt.export.write(result, "out")
+>>> import hrn_opt
+>>> result = hrn_opt.load().reconstruct("selfie.jpg")
+>>> hrn_opt.export.write(result, "out")
 """
 
 from hrn_opt import export

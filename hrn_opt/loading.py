@@ -17,8 +17,13 @@ def load(model: str = "auto", *, device: str = "auto", precision: str = "auto", 
     """
     if model not in ("auto", BUILTIN):
         raise ModelMissing(f"Model {model!r} is not known to this version; use 'auto' or 'builtin'.")
-    for name, value, possible in (("device", device, "cpu"), ("precision", precision, "fp32"), ("memory", memory, None)):
-        if value not in ("auto", possible):
-            choices = "'auto'" if possible is None else f"'auto' or {possible!r}"
-            raise OptionInvalid(f"{name}={value!r} is not possible with the embedded model; use {choices}.")
+    asked = {
+        "device": (device, ("auto", "cpu")),
+        "precision": (precision, ("auto", "fp32")),
+        "memory": (memory, ("auto",)),
+    }
+    for option, (value, possible) in asked.items():
+        if value not in possible:
+            choices = " or ".join(repr(choice) for choice in possible)
+            raise OptionInvalid(f"{option}={value!r} is not possible with the embedded model; use {choices}.")
     return Reconstructor(BuiltinModel.load())

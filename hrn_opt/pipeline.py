@@ -64,7 +64,7 @@ class Reconstructor:
         with torch.inference_mode(), torch_threads(self._model.cpu_threads):
             faces = self._model.find(photo)
         if not faces:
-            raise NoFaceFound("No face found; use a sharp, well-lit photo that shows a face from the front or half side.")
+            raise NoFaceFound("No face found; use a sharp, well-lit photo of a face seen from the front or half side.")
         return faces
 
     def stream(
@@ -101,9 +101,8 @@ class Reconstructor:
 
     def reconstruct(self, photo, **options) -> Reconstruction:
         """The last event's reconstruction; options as for `stream`."""
-        for event in self.stream(photo, **options):
-            pass
-        return event.reconstruction
+        *_, last = self.stream(photo, **options)
+        return last.reconstruction
 
 
 class _StageClock:
@@ -133,8 +132,10 @@ class _StageClock:
 
 def _checked_size(texture_size: int) -> int:
     smallest, largest = TEXTURE_SIZES
-    if isinstance(texture_size, bool) or not isinstance(texture_size, int) or not smallest <= texture_size <= largest:
-        raise OptionInvalid(f"texture_size={texture_size!r} is not possible; use a whole number from {smallest} to {largest}.")
+    if type(texture_size) is not int or not smallest <= texture_size <= largest:
+        raise OptionInvalid(
+            f"texture_size={texture_size!r} is not possible; use a whole number, {smallest} to {largest}."
+        )
     return texture_size
 
 

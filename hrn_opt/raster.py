@@ -104,7 +104,8 @@ def _candidates(setup: _Setup):
         stop = max(int(torch.searchsorted(ends, limit, right=True)), start + 1)
         count = setup.count[start:stop]
         triangle = torch.arange(start, stop, device=ends.device).repeat_interleave(count)
-        local = torch.arange(len(triangle), device=ends.device) - (begins[start:stop] - begins[start]).repeat_interleave(count)
+        before = (begins[start:stop] - begins[start]).repeat_interleave(count)
+        local = torch.arange(len(triangle), device=ends.device) - before
         columns = setup.columns[start:stop].repeat_interleave(count)
         dy = torch.div(local, columns, rounding_mode="floor")
         yield triangle, (local - dy * columns).float(), dy.float()

@@ -62,9 +62,8 @@ class Photo:
 
     def __post_init__(self):
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
-            raise PhotoArrayInvalid(
-                f"Photo.rgb must be (height, width, 3) uint8, got {self.rgb.shape} {self.rgb.dtype}; use hrn_opt.open_photo()."
-            )
+            got = f"{self.rgb.shape} {self.rgb.dtype}"
+            raise PhotoArrayInvalid(f"Photo.rgb must be (height, width, 3) uint8, got {got}; use hrn_opt.open_photo().")
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from hrn_opt.raster import rasterize
 from hrn_opt.sparse import SparseMap
 
-
 GUTTER_TEXELS = 4  # so that resampling at the layout's rim, and across its slits, mixes in no empty texel
 
 

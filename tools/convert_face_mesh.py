@@ -32,7 +32,8 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
     vertices = np.array([row[1:4] for row in rows if row[0] == "v"], np.float64)
     uv_rows = np.array([row[1:3] for row in rows if row[0] == "vt"], np.float64)
-    corners = np.array([[c.split("/")[:2] for c in row[1:]] for row in rows if row[0] == "f"], np.int64) - 1  # (F, 3, 2)
+    triangles = [[corner.split("/")[:2] for corner in row[1:]] for row in rows if row[0] == "f"]
+    corners = np.array(triangles, np.int64) - 1  # (F, 3, 2) vertex and UV numbers
     uv = np.zeros((len(vertices), 2))
     uv[corners[..., 0].ravel()] = uv_rows[corners[..., 1].ravel()]
     return vertices, uv, corners[..., 0]

@@ -7,6 +7,7 @@ anchor centres, weighted non-maximum suppression (Bazarevsky et al. 2019).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -104,11 +105,11 @@ def _tiles(tiled: np.ndarray, photo_shape: tuple) -> list[_Window]:
     height, width = tiled.shape[:2]
     scale = torch.tensor([photo_shape[1] / width, photo_shape[0] / height])
     tops, lefts = sorted({0, max(height - INPUT_PX, 0)}), sorted({0, max(width - INPUT_PX, 0)})
-    origins = [(left, top) for top in tops for left in lefts]
-    return [
-        _Window(_to_input(tiled[top : top + INPUT_PX, left : left + INPUT_PX]), scale, torch.tensor([left, top]) * scale)
-        for left, top in origins
-    ]
+    windows = []
+    for top, left in product(tops, lefts):
+        tile = tiled[top : top + INPUT_PX, left : left + INPUT_PX]
+        windows.append(_Window(_to_input(tile), scale, torch.tensor([left, top]) * scale))
+    return windows
 
 
 def _to_input(rgb: np.ndarray) -> Tensor:

@@ -67,7 +67,8 @@ def _distinct(located: list[FacePoints]) -> list[FacePoints]:
     for one in sorted(located, key=lambda face: face.presence, reverse=True):
         if one.presence <= MIN_PRESENCE:
             break
-        if not kept or overlap(_bounds(one.points), torch.stack([_bounds(k.points) for k in kept])).max() < SAME_FACE_IOU:
+        shared = [float(overlap(_bounds(one.points), _bounds(other.points)[None])) for other in kept]
+        if max(shared, default=0.0) < SAME_FACE_IOU:
             kept.append(one)
     return kept
 
@@ -78,5 +79,3 @@ def _face(located: FacePoints) -> Face:
 
 def _bounds(points: Tensor) -> Tensor:
     return torch.cat([points[:, :2].amin(0), points[:, :2].amax(0)])
-
-

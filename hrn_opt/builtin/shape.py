@@ -13,7 +13,9 @@ from hrn_opt.mesh import vertex_normals
 from hrn_opt.types import Camera, Mesh
 
 # Points that hardly move with expression, for the rigid fit: brow to nose and the outline above the mouth.
-RIGID_POINTS = (10, 338, 109, 67, 297, 103, 332, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 33, 263, 133, 362, 127, 356, 234, 454)
+RIGID_POINTS = (
+    10, 338, 109, 67, 297, 103, 332, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 33, 263, 133, 362, 127, 356, 234, 454,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
