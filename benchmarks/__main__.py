@@ -1,0 +1,43 @@
+"""`python -m benchmarks`: measure, print, and keep the figures as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.embedded import EmbeddedResult, measure_embedded
+from benchmarks.measure import Machine
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the embedded model here.")
+    parser.add_argument("--runs", type=int, default=30, help="counted runs of each timing (default 30)")
+    parser.add_argument("--quick", action="store_true", help="7 runs of each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    args = parser.parse_args(argv)
+    if args.runs < 3:
+        parser.error("--runs must be at least 3")
+    machine = Machine.here()
+    print(f"{machine.processor}, {machine.cores} cores, GPU: {machine.gpu}, torch {machine.torch}", flush=True)
+    measured = measure_embedded(7 if args.quick else args.runs)
+    _print_table(measured)
+    if args.json:
+        args.json.write_text(json.dumps({"machine": asdict(machine), "embedded": asdict(measured)}, indent=1) + "\n")
+    return 0
+
+
+def _print_table(measured: EmbeddedResult) -> None:
+    for title, rows in (("warm", measured.timings), ("stages of the 512 px photo, warm", measured.stages)):
+        print(f"\n{title:<58}{'median':>9}{'p95':>9}{'lowest':>9}  runs")
+        for row in rows:
+            print(f"  {row.name:<56}{row.median_s:>8.3f}s{row.p95_s:>8.3f}s{row.lowest_s:>8.3f}s{row.runs:>6}")
+    print(f"\n{'whole process, cold':<58}{'wall':>9}{'peak RSS':>11}")
+    for process in measured.processes:
+        print(f"  {process.name:<56}{process.wall_s:>8.2f}s{process.peak_rss_mb:>8.0f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
