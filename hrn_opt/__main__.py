@@ -1,0 +1,188 @@
+"""Command line: photos in, textured faces out.  python -m hrn_opt PHOTO [PHOTO ...] --out DIR
+
+Exit codes: 0 all done, 2 a photo or an option could not be used, 1 the machine could not do it, 130 stopped by Ctrl-C.
+The engine, and torch with it, is imported only once the options are known to be well formed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hrn_opt.errors import HrnOptError, InputError
+
+if TYPE_CHECKING:
+    from hrn_opt.report import FaceOutput, PhotoRun
+    from hrn_opt.types import Face, Photo
+
+_EXIT_INPUT, _EXIT_MACHINE, _EXIT_INTERRUPTED = 2, 1, 130
+_BAR_CELLS = 30
+_FACE_ENDING = re.compile(r"-face\d+$")
+
+
+def main(argv: list[str] | None = None, load: Callable | None = None) -> int:
+    """The exit code. load: stands in for hrn_opt.load, for tests."""
+    options = _parser().parse_args(argv)
+    try:
+        return _run(options, load or _load)
+    except KeyboardInterrupt:
+        _clear_progress()
+        return _EXIT_INTERRUPTED
+    except HrnOptError as error:
+        print(f"hrn_opt: {error}", file=sys.stderr)
+        return _exit_code(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hrn_opt", description="Make a textured 3D face from each photo.", allow_abbrev=False
+    )
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP, TIFF or GIF")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder; made if missing")
+    parser.add_argument("--texture-size", type=int, default=1024, metavar="N", help="512 to 4096 px (default 1024)")
+    parser.add_argument(
+        "--face", type=_face_choice, default="largest", metavar="largest|all|K", help="K counts from 0, the largest"
+    )
+    parser.add_argument(
+        "--formats", type=_comma_list, default=("png", "glb", "obj"), metavar="png,glb,obj", help="default: all three"
+    )
+    parser.add_argument("--model", default="auto", metavar="auto|builtin|hrn|PATH", help="default: auto")
+    parser.add_argument("--json", action="store_true", help="print one JSON report a photo on standard output")
+    return parser
+
+
+def _face_choice(text: str) -> str | int:
+    if text in ("largest", "all"):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not 'largest', 'all' or a face number from 0")
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _load(name: str):
+    import hrn_opt
+
+    return hrn_opt.load(name)
+
+
+def _run(options: argparse.Namespace, load: Callable) -> int:
+    from hrn_opt.export import check_formats, place
+    from hrn_opt.report import as_file, as_line, error_report, run_report
+
+    check_formats(options.formats)
+    model = load(options.model)
+    exit_code = 0
+    for source, stem in zip(options.photos, _stems(options.photos, options.out), strict=True):
+        try:
+            run = _reconstruct(model, source, stem, options)
+            report = run_report(run)
+            place({f"{stem}.report.json": as_file(report)}, options.out)
+            line = _summary(run)
+        except HrnOptError as error:
+            exit_code = max(exit_code, _exit_code(error))
+            report, line = error_report(source, error), None
+            _clear_progress()
+            print(f"{source}: {error}", file=sys.stderr)
+        if options.json or line:
+            print(as_line(report) if options.json else _printable(line), flush=True)
+    return exit_code
+
+
+def _exit_code(error: HrnOptError) -> int:
+    return _EXIT_INPUT if isinstance(error, InputError) else _EXIT_MACHINE
+
+
+def _stems(sources: list[str], out: Path) -> list[str]:
+    """One output stem a photo; no two photos of a run share a file, and no photo lying in `out` is overwritten."""
+    from hrn_opt.export import safe_stem
+
+    here = out.resolve()
+    pngs = [path for path in map(Path, sources) if path.suffix.lower() == ".png"]
+    taken = {_stem_key(path.stem) for path in pngs if path.resolve().parent == here}
+    stems = []
+    for source in sources:
+        first = stem = safe_stem(Path(source).stem)
+        number = 1
+        while _stem_key(stem) in taken:
+            number += 1
+            stem = f"{first}-{number}"
+        taken.add(_stem_key(stem))
+        stems.append(stem)
+    return stems
+
+
+def _stem_key(stem: str) -> str:
+    """Equal for stems whose files could meet: `a` writes `a-face0` too, and some file systems ignore case."""
+    return _FACE_ENDING.sub("", stem).casefold()
+
+
+def _reconstruct(model, source: str, stem: str, options: argparse.Namespace) -> PhotoRun:
+    from hrn_opt.photo import open_photo
+    from hrn_opt.report import PhotoRun
+
+    photo = open_photo(source)
+    start = time.perf_counter()
+    faces = model.find(photo)
+    find_seconds = time.perf_counter() - start
+    named = {"all": range(len(faces)), "largest": range(1)}
+    chosen = named.get(options.face, [options.face])  # stream() refuses a number past the last face
+    outputs = []
+    for position, face in enumerate(chosen):
+        face_stem = f"{stem}-face{face}" if options.face == "all" else stem
+        label = f"{Path(source).name}, face {position + 1} of {len(chosen)}"
+        outputs.append(_reconstruct_face(model, photo, faces, face, face_stem, label, options))
+    return PhotoRun(source, photo, model.name, faces, find_seconds, tuple(outputs))
+
+
+def _reconstruct_face(
+    model, photo: Photo, faces: tuple[Face, ...], face: int, stem: str, label: str, options: argparse.Namespace
+) -> FaceOutput:
+    """One face, written; an interrupt or an error on the way leaves none of its files."""
+    from hrn_opt.export import write
+    from hrn_opt.report import FaceOutput
+
+    want = "mesh" if {"glb", "obj"} & set(options.formats) else "texture"
+    reconstruction = None
+    for event in model.stream(photo, face=face, faces=faces, want=want, texture_size=options.texture_size):
+        _show_progress(event.fraction, f"{label}: {event.stage.value}")
+        reconstruction = event.reconstruction
+    assert reconstruction is not None, "the last event of stream() carries the reconstruction"
+    files = write(reconstruction, options.out, options.formats, stem)
+    _clear_progress()
+    return FaceOutput(reconstruction, files)
+
+
+def _summary(run: PhotoRun) -> str:
+    seconds = run.find_seconds + sum(output.reconstruction.seconds for output in run.outputs)
+    files = " ".join(str(path) for output in run.outputs for path in output.files)
+    return f"{run.source}: {len(run.outputs)} of {len(run.faces)} faces with {run.model} in {seconds:.2f} s: {files}"
+
+
+def _printable(text: str) -> str:
+    """The text with what standard output cannot encode written as escapes: no file name is a reason to fail."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _show_progress(fraction: float, label: str) -> None:
+    if sys.stderr.isatty():
+        bar = "#" * round(fraction * _BAR_CELLS)
+        print(f"\r\x1b[K[{bar:<{_BAR_CELLS}}] {label}", end="", file=sys.stderr, flush=True)
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

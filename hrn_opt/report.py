@@ -1,0 +1,99 @@
+"""What was done to one photo, as plain values for JSON: the command line's `<stem>.report.json`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from hrn_opt.types import Face, Photo, Reconstruction
+
+_PACKAGES = ("hrn_opt", "torch", "numpy", "pillow")
+_SECONDS_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class FaceOutput:
+    """One reconstructed face and the files it was written to."""
+
+    reconstruction: Reconstruction
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class PhotoRun:
+    """One photo's way through the command line.
+
+    source: the photo's path as it was given.   faces: all that were found, largest first.
+    find_seconds: opening is not counted, nor is loading the model.
+    """
+
+    source: str
+    photo: Photo
+    model: str
+    faces: tuple[Face, ...]
+    find_seconds: float
+    outputs: tuple[FaceOutput, ...]
+
+
+def run_report(run: PhotoRun) -> dict:
+    """The report of a photo that went through; every value is a string, a number, a list or a dict."""
+    height, width = run.photo.size_hw
+    return {
+        "photo": run.source,
+        "width": width,
+        "height": height,
+        "model": run.model,
+        "find_seconds": round(run.find_seconds, _SECONDS_DIGITS),
+        "faces": [_face(index, face) for index, face in enumerate(run.faces)],
+        "reconstructed": [_output(output) for output in run.outputs],
+        "versions": versions(),
+    }
+
+
+def error_report(source: str, error: Exception) -> dict:
+    """The report of a photo that could not be used."""
+    return {"photo": source, "error": {"kind": type(error).__name__, "message": str(error)}}
+
+
+def as_line(report: dict) -> str:
+    """The report as one line of ASCII JSON: file names need not be valid Unicode, nor the terminal UTF-8."""
+    return json.dumps(report, allow_nan=False)
+
+
+def as_file(report: dict) -> bytes:
+    """The report as an indented JSON file."""
+    return (json.dumps(report, indent=2, allow_nan=False) + "\n").encode()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers; "source" where one runs uninstalled."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "source"
+    return found
+
+
+def _face(index: int, face: Face) -> dict:
+    box = {side: round(float(value), 2) for side, value in asdict(face.box).items()}
+    return {"index": index, "box": box, "score": round(float(face.score), 4)}
+
+
+def _output(output: FaceOutput) -> dict:
+    done = output.reconstruction
+    return {
+        "face": done.face_index,
+        "stages": [
+            {"stage": timing.stage.value, "seconds": round(timing.seconds, _SECONDS_DIGITS)} for timing in done.timings
+        ],
+        "seconds": round(done.seconds, _SECONDS_DIGITS),
+        "texture_px": done.texture.size,
+        "vertices": len(done.mesh.vertices) if done.mesh else None,
+        "triangles": len(done.mesh.faces) if done.mesh else None,
+        "files": [str(path) for path in output.files],
+    }

@@ -1,0 +1,333 @@
+"""The command line on a stand-in for the model: what it prints, writes and answers, and what it never does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hrn_opt.__main__ import main
+from hrn_opt.errors import FaceNotThere, ModelMissing, NoFaceFound, OptionInvalid
+from hrn_opt.types import (
+    Box,
+    Camera,
+    Face,
+    Mesh,
+    Reconstruction,
+    Stage,
+    StageEvent,
+    StageTiming,
+    UVTexture,
+)
+
+ROOT = Path(__file__).parents[1]
+
+
+class FakeModel:
+    """Answers as a model does; the red of a photo's corner says how many faces it has (see save_photo)."""
+
+    name = "fake"
+
+    def __init__(self):
+        self.asked = []
+        self.finds = 0
+
+    def find(self, photo):
+        self.finds += 1
+        count = int(photo.rgb[0, 0, 0]) // 50
+        if not count:
+            raise NoFaceFound("No face found; use a photo with one face over 100 px wide.")
+        return tuple(Face(Box(k, 1, 60 + k, 50), torch.zeros(5, 2), 1 - k / 10) for k in range(count))
+
+    def stream(self, photo, face=0, want="mesh", texture_size=1024, stop=None, faces=None):
+        self.asked.append((photo.name, face, want, texture_size))
+        if not 512 <= texture_size <= 4096:
+            raise OptionInvalid(f"texture_size={texture_size} is outside 512 to 4096.")
+        if face >= len(faces):
+            raise FaceNotThere(f"There is no face {face} among {len(faces)}.")
+        yield StageEvent(Stage.SHAPE, 0.5, 0.25)
+        corner = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+        normals = torch.tensor([[0.0, 0, 1]]).repeat(3, 1)
+        mesh = None if want == "texture" else Mesh(corner, torch.tensor([[0, 1, 2]]), normals, corner[:, :2])
+        size = 8  # what is asked for is recorded above; a small one keeps the tests quick
+        texture = UVTexture(np.full((size, size, 3), 100 + face, np.uint8), np.zeros((size, size), np.uint8))
+        timings = (StageTiming(Stage.SHAPE, 0.25), StageTiming(Stage.TEXTURE, 0.125))
+        done = Reconstruction(self.name, photo.name, face, faces[face], texture, Camera(torch.eye(4)), mesh, timings)
+        yield StageEvent(Stage.FINISH, 1.0, 0.125, reconstruction=done)
+
+
+def save_photo(path, faces=1):
+    rgb = np.full((80, 120, 3), 90, np.uint8)
+    rgb[0, 0, 0] = 50 * faces + 20
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rgb).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def model():
+    return FakeModel()
+
+
+@pytest.fixture
+def run(model, tmp_path, capsys):
+    """Runs the command line with --out tmp_path/out; answers (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        try:
+            code = main([*map(str, arguments), "--out", str(tmp_path / "out")], load=lambda name: model)
+        except SystemExit as stopped:
+            code = stopped.code
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err
+
+    return call
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_one_photo(run, model, tmp_path):
+    photo = save_photo(tmp_path / "me.png", faces=2)
+    code, out, err = run(photo, "--texture-size", 2048)
+    assert code == 0 and err == "" and "1 of 2 faces with fake" in out
+    assert names(tmp_path / "out") == ["me.glb", "me.mtl", "me.obj", "me.png", "me.report.json"]
+    assert model.asked == [("me", 0, "mesh", 2048)] and model.finds == 1
+
+
+def test_the_report(run, tmp_path):
+    photo = save_photo(tmp_path / "me.png", faces=2)
+    code, out, _ = run(photo, "--json")
+    report = json.loads((tmp_path / "out" / "me.report.json").read_text())
+    assert code == 0 and json.loads(out) == report and out.count("\n") == 1
+    assert (report["photo"], report["width"], report["height"], report["model"]) == (photo, 120, 80, "fake")
+    assert report["faces"] == [
+        {"index": 0, "box": {"left": 0.0, "top": 1.0, "right": 60.0, "bottom": 50.0}, "score": 1.0},
+        {"index": 1, "box": {"left": 1.0, "top": 1.0, "right": 61.0, "bottom": 50.0}, "score": 0.9},
+    ]
+    (done,) = report["reconstructed"]
+    assert done["stages"] == [{"stage": "shape", "seconds": 0.25}, {"stage": "texture", "seconds": 0.125}]
+    assert (done["face"], done["seconds"], done["texture_px"], done["vertices"], done["triangles"]) == (
+        0,
+        0.375,
+        8,
+        3,
+        1,
+    )
+    assert done["files"] and all(Path(path).is_file() for path in done["files"])
+    assert set(report["versions"]) == {"python", "hrn_opt", "torch", "numpy", "pillow"}
+    assert report["versions"]["torch"] == torch.__version__ and report["find_seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "faces", "stems"),
+    [
+        ("largest", [0], ["me"]),
+        ("2", [2], ["me"]),
+        ("all", [0, 1, 2], ["me-face0", "me-face1", "me-face2"]),
+    ],
+)
+def test_face_choice(run, model, tmp_path, choice, faces, stems):
+    photo = save_photo(tmp_path / "me.png", faces=3)
+    assert run(photo, "--face", choice, "--formats", "png")[0] == 0
+    assert [asked[1] for asked in model.asked] == faces and model.finds == 1
+    assert names(tmp_path / "out") == [f"{stem}.png" for stem in stems] + ["me.report.json"]
+    for face, stem in zip(faces, stems, strict=True):
+        assert (np.asarray(Image.open(tmp_path / "out" / f"{stem}.png")) == 100 + face).all()
+
+
+@pytest.mark.parametrize(
+    ("formats", "want", "endings"),
+    [("png", "texture", ["png"]), ("glb", "mesh", ["glb"]), (" obj , png", "mesh", ["mtl", "obj", "png"])],
+)
+def test_no_more_work_than_the_formats_need(run, model, tmp_path, formats, want, endings):
+    assert run(save_photo(tmp_path / "me.png"), "--formats", formats)[0] == 0
+    assert model.asked[0][2] == want
+    assert names(tmp_path / "out") == [f"me.{ending}" for ending in endings[:2]] + (
+        ["me.png", "me.report.json"] if len(endings) == 3 else ["me.report.json"]
+    )
+
+
+def _options(*arguments):
+    return pytest.param(arguments, id=" ".join(arguments) or "none")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        _options("--face", "-1"),
+        _options("--face", "left"),
+        _options("--face", "9"),
+        _options("--formats", "stl"),
+        _options("--formats", ""),
+        _options("--texture-size", "big"),
+        _options("--texture-size", "7"),
+        _options("--unknown"),
+    ],
+)
+def test_bad_options_exit_2_with_a_sentence(run, tmp_path, arguments):
+    code, out, err = run(save_photo(tmp_path / "me.png"), *arguments)
+    assert code == 2 and out == "" and len(err.strip().splitlines()[-1]) > 20
+    assert names(tmp_path / "out") == []
+
+
+def test_no_photo_exits_2(run):
+    assert run()[0] == 2
+
+
+def test_bad_photos_do_not_stop_the_others(run, tmp_path):
+    text = tmp_path / "text.jpg"
+    text.write_text("not a photo")
+    faceless = save_photo(tmp_path / "sea.png", faces=0)
+    good = [save_photo(tmp_path / "a.png"), save_photo(tmp_path / "b.png")]
+    sources = [tmp_path / "none.jpg", good[0], text, faceless, good[1]]
+    code, out, err = run(*sources, "--json", "--formats", "png")
+    assert code == 2
+    reports = [json.loads(line) for line in out.splitlines()]
+    assert [report["photo"] for report in reports] == [str(source) for source in sources]
+    kinds = [report.get("error", {}).get("kind") for report in reports]
+    assert kinds == ["PhotoMissing", None, "PhotoUnreadable", "NoFaceFound", None]
+    assert [line.split(": ")[0] for line in err.splitlines()] == [str(sources[k]) for k in (0, 2, 3)]
+    assert names(tmp_path / "out") == ["a.png", "a.report.json", "b.png", "b.report.json"]
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(run, tmp_path):
+    sources = [
+        save_photo(tmp_path / "x" / "me.png", faces=1),
+        save_photo(tmp_path / "y" / "me.png", faces=2),
+        save_photo(tmp_path / "y" / "ME.bmp", faces=1),
+        save_photo(tmp_path / "y" / "me-face0.png", faces=1),
+    ]
+    assert run(*sources, "--face", "all", "--formats", "png")[0] == 0
+    pngs = [name for name in names(tmp_path / "out") if name.endswith(".png")]
+    assert pngs == sorted(
+        ["me-face0.png", "me-2-face0.png", "me-2-face1.png", "ME-3-face0.png", "me-face0-2-face0.png"]
+    )
+
+
+def test_a_photo_in_the_output_folder_is_not_overwritten(run, tmp_path):
+    photo = Path(save_photo(tmp_path / "out" / "me.png"))
+    before = photo.read_bytes()
+    assert run(photo, "--formats", "png")[0] == 0
+    assert photo.read_bytes() == before
+    assert names(tmp_path / "out") == ["me-2.png", "me-2.report.json", "me.png"]
+    jpeg = save_photo(tmp_path / "out" / "you.jpg")
+    assert run(jpeg, "--formats", "png")[0] == 0 and (tmp_path / "out" / "you.png").is_file()
+
+
+def test_an_unwritable_folder(model, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    code = main([save_photo(tmp_path / "me.png"), "--out", str(tmp_path / "file" / "out")], load=lambda name: model)
+    printed = capsys.readouterr()
+    assert code == 2 and printed.out == "" and "choose another folder" in printed.err
+
+
+def test_a_missing_model_exits_1(tmp_path, capsys):
+    def load(name):
+        raise ModelMissing(f"The model {name!r} is not here; fetch it first.")
+
+    assert main([save_photo(tmp_path / "me.png"), "--out", str(tmp_path), "--model", "hrn"], load=load) == 1
+    assert capsys.readouterr().err == "hrn_opt: The model 'hrn' is not here; fetch it first.\n"
+
+
+class Terminal:
+    def __init__(self):
+        self.shown = ""
+
+    def write(self, text):
+        self.shown += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_and_wiped(run, tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    photo = save_photo(tmp_path / "me.png")
+    main([photo, "--out", str(tmp_path / "out")], load=lambda name: FakeModel())
+    assert "[" + "#" * 15 + " " * 15 + "] me.png, face 1 of 1: shape" in terminal.shown
+    assert terminal.shown.endswith("\r\x1b[K")
+
+
+def test_ctrl_c_leaves_whole_files_only(model, tmp_path, capsys):
+    real = model.stream
+
+    def stream(photo, face=0, **options):
+        events = real(photo, face, **options)
+        yield next(events)
+        if face == 1:
+            raise KeyboardInterrupt
+        yield from events
+
+    model.stream = stream
+    photo = save_photo(tmp_path / "me.png", faces=3)
+    code = main([photo, "--out", str(tmp_path / "out"), "--face", "all"], load=lambda name: model)
+    assert code == 130 and "Traceback" not in capsys.readouterr().err
+    assert names(tmp_path / "out") == [f"me-face0.{ending}" for ending in ("glb", "mtl", "obj", "png")]
+
+
+INTERRUPTED = """
+import sys, time
+from hrn_opt.__main__ import main
+def load(name):
+    print("loading", flush=True)
+    time.sleep(60)
+sys.exit(main([sys.argv[1], "--out", sys.argv[2]], load=load))
+"""
+
+
+def test_a_real_interrupt_signal_exits_130(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, save_photo(tmp_path / "me.png"), str(tmp_path / "out")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and err == "" and not (tmp_path / "out").exists()
+
+
+@pytest.mark.xfail(reason="the package itself still imports the engine; remove this mark once it does not", strict=True)
+def test_help_loads_neither_torch_nor_pillow():
+    code = (
+        "import sys; from hrn_opt.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as stopped: assert stopped.code == 0\n"
+        "sys.exit(sorted({'torch', 'PIL', 'numpy', 'gradio', 'pygltflib'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "PHOTO" in done.stdout and "--texture-size" in done.stdout
+
+
+def test_a_name_that_the_terminal_cannot_show(model, tmp_path):
+    photo = os.fsencode(save_photo(tmp_path / "me.png"))
+    odd = photo.replace(b"me.png", b"m\xff\xc3\xa9.png")
+    os.rename(photo, odd)
+    code = (
+        "import sys; from hrn_opt.__main__ import main; from tests_cli import FakeModel\n"
+        "sys.exit(main(sys.argv[1:], load=lambda name: FakeModel()))"
+    ).replace("from tests_cli import FakeModel", f"FakeModel = __import__('runpy').run_path({__file__!r})['FakeModel']")
+    done = subprocess.run(
+        [sys.executable, "-c", code, odd, b"--out", os.fsencode(tmp_path / "out"), b"--formats", b"png"],
+        cwd=ROOT,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path / "out") == ["mé.png", "mé.report.json"]
