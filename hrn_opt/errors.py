@@ -67,3 +67,23 @@ class ModelDamaged(HrnOptError):
 
 class Stopped(HrnOptError):
     """The stop flag was raised; nothing was kept."""
+
+
+class PackError(HrnOptError):
+    """A model pack that cannot be used; the children say why."""
+
+
+class PackIncomplete(PackError):
+    """A file or a key of the pack is missing."""
+
+
+class PackDamaged(PackError):
+    """A file of the pack is truncated, or not what its name says."""
+
+
+class PackForeign(PackError):
+    """The files belong to another model."""
+
+
+class PackDownloadFailed(PackError):
+    """The hub did not deliver."""
