@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hrn_opt.builtin.model import NAME as BUILTIN
 from hrn_opt.builtin.model import BuiltinModel
-from hrn_opt.errors import ModelMissing, OptionInvalid
+from hrn_opt.errors import OptionInvalid
 from hrn_opt.pipeline import Reconstructor
 
 
@@ -16,7 +16,7 @@ def load(model: str = "auto", *, device: str = "auto", precision: str = "auto", 
     device: "auto" or "cpu".   precision: "auto" or "fp32".   memory: "auto".
     """
     if model not in ("auto", BUILTIN):
-        raise ModelMissing(f"Model {model!r} is not known to this version; use 'auto' or 'builtin'.")
+        raise OptionInvalid(f"model={model!r} is not known; use 'auto' or 'builtin'.")
     asked = {
         "device": (device, ("auto", "cpu")),
         "precision": (precision, ("auto", "fp32")),

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from hrn_opt import __version__
 from hrn_opt.types import Face, Photo, Reconstruction
 
-_PACKAGES = ("hrn_opt", "torch", "numpy", "pillow")
+_PACKAGES = ("torch", "numpy", "pillow")
 _SECONDS_DIGITS = 6
 
 
@@ -69,14 +70,9 @@ def as_file(report: dict) -> bytes:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers; "source" where one runs uninstalled."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "source"
-    return found
+    """Versions of this program, of Python and of the packages that decide the numbers."""
+    installed = {package: metadata.version(package) for package in _PACKAGES}
+    return {"hrn_opt": __version__, "python": platform.python_version(), **installed}
 
 
 def _face(index: int, face: Face) -> dict:

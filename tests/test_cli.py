@@ -302,7 +302,6 @@ def test_a_real_interrupt_signal_exits_130(tmp_path):
     assert process.returncode == 130 and err == "" and not (tmp_path / "out").exists()
 
 
-@pytest.mark.xfail(reason="the package itself still imports the engine; remove this mark once it does not", strict=True)
 def test_help_loads_neither_torch_nor_pillow():
     code = (
         "import sys; from hrn_opt.__main__ import main\n"

@@ -1,0 +1,33 @@
+# The page with everything in it. For the CPU, name PyTorch's CPU index and save gigabytes:
+#   docker build --build-arg TORCH_INDEX_URL=<PyTorch's CPU wheel index> -t hrn-opt .
+# Without it torch comes with CUDA:
+#   docker build -t hrn-opt .
+FROM python:3.11-slim
+
+ARG TORCH_INDEX_URL=""
+
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PIP_NO_CACHE_DIR=1 \
+    HRN_OPT_NO_VENV=1 \
+    HRN_OPT_HOST=0.0.0.0 \
+    HRN_OPT_PORT=8080
+
+RUN useradd --create-home --uid 1000 hrn
+WORKDIR /app
+
+# The layers that change least come first: the pins, then the code.
+COPY requirements.txt ./
+RUN pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r requirements.txt
+
+COPY LICENSE NOTICE README.md app.py start.sh ./
+COPY examples ./examples
+COPY hrn_opt ./hrn_opt
+RUN python -m compileall -q app.py hrn_opt
+
+USER 1000
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['HRN_OPT_PORT'], timeout=4)"]
+ENTRYPOINT ["./start.sh"]
+CMD ["run"]

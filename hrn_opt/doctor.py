@@ -1,0 +1,188 @@
+"""What this machine has, and what to do about what is missing.
+
+    ./start.sh doctor [--json]
+
+Looks only; installs and loads nothing for good. Everything beyond the standard library is imported inside the check
+that needs it, so that the doctor can still speak when torch is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+OLDEST_PYTHON = (3, 10)
+NEEDED_RAM_BYTES = 1 << 30  # one photo with the embedded model, page included
+NEEDED_DISK_BYTES = 200 << 20  # photos and results of some visitors
+PACKAGES = ("torch", "gradio", "numpy", "pillow", "safetensors", "pygltflib", "accelerate", "modelscope")
+REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. needed: the main job cannot run without it.   remedy: "" when ok."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    needed: bool = True
+
+    def __post_init__(self):
+        if not self.ok and not self.remedy:
+            raise ValueError(f"{self.name} is missing, so it needs a remedy")
+
+
+def check_python() -> Check:
+    wanted = ".".join(map(str, OLDEST_PYTHON))
+    remedy = f"Install Python {wanted} or newer (Debian, Ubuntu: sudo apt install python3 python3-venv)."
+    return _check("Python", sys.version_info >= OLDEST_PYTHON, platform.python_version(), remedy)
+
+
+def check_package(name: str, pins: dict[str, str]) -> Check:
+    """Installed or not; another version than the pinned one is said, but is no fault."""
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        hint = " (without a GPU, set TORCH_INDEX_URL to PyTorch's CPU index first)" if name == "torch" else ""
+        return Check(name, False, "not installed", f"./start.sh installs it{hint}.")
+    pin = pins.get(name)
+    return Check(name, True, found if pin in (None, found.split("+")[0]) else f"{found} (tested with {pin})")
+
+
+def check_cpu() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Check("CPU", True, f"{usable} threads, {platform.machine()}")
+
+
+def check_gpu() -> Check:
+    try:
+        torch = importlib.import_module("torch")
+    except (ImportError, OSError):
+        return Check("GPU", False, "unknown without torch", "./start.sh installs torch.", needed=False)
+    if not torch.cuda.is_available():
+        return Check("GPU", True, "none that torch can use: everything runs on the CPU", needed=False)
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    found = ", ".join(f"{device.name} ({device.total_memory / 2**30:.0f} GiB)" for device in devices)
+    return Check("GPU", True, found, needed=False)
+
+
+def check_embedded_model() -> Check:
+    """Loads the networks, which compares the file with its checksum."""
+    try:
+        importlib.import_module("hrn_opt.builtin.weights").load_networks()
+    except ImportError as error:
+        return Check("embedded model", False, f"cannot be tried: {error}", "./start.sh installs what is missing.")
+    except Exception as error:
+        return Check("embedded model", False, str(error), "Get this folder again (git checkout, or install anew).")
+    return Check("embedded model", True, "complete, checksum right")
+
+
+def check_hrn() -> Check:
+    return Check("HRN model", True, "not installed: optional", needed=False)
+
+
+def check_temporary_folder() -> Check:
+    remedy = "Make it writable, or set TMPDIR to a folder that is."
+    try:
+        folder = tempfile.gettempdir()
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return Check("temporary folder", True, folder)
+    except OSError as error:
+        return Check("temporary folder", False, str(error), remedy)
+
+
+def check_disk() -> Check:
+    try:
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+    except OSError as error:
+        return Check("free disk", False, str(error), "Set TMPDIR to a folder that exists.")
+    return _check("free disk", free >= NEEDED_DISK_BYTES, _gib(free), f"Free {_gib(NEEDED_DISK_BYTES)} or set TMPDIR.")
+
+
+def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
+    """Linux only; elsewhere it is not known, which is no fault."""
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return Check("free memory", True, "unknown on this system")
+    return _check(
+        "free memory", free >= NEEDED_RAM_BYTES, _gib(free), f"Close programs: {_gib(NEEDED_RAM_BYTES)} needed."
+    )
+
+
+def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:
+    """Pinned version by package name; empty when there is no requirements file (an installed package)."""
+    if not path.is_file():
+        return {}
+    pins = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, equals, rest = line.partition("==")
+        if equals:
+            pins.setdefault(name.strip(), rest.split("#")[0].split(";")[0].strip())
+    return pins
+
+
+def examine() -> tuple[Check, ...]:
+    """All checks, in the order in which their remedies are best followed."""
+    pins = read_pins()
+    machine: tuple[Callable[[], Check], ...] = (
+        check_cpu,
+        check_gpu,
+        check_embedded_model,
+        check_hrn,
+        check_temporary_folder,
+        check_disk,
+        check_memory,
+    )
+    return (check_python(), *(check_package(name, pins) for name in PACKAGES), *(check() for check in machine))
+
+
+def report_text(checks: Sequence[Check]) -> str:
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"{'ok' if check.ok else 'missing':7}  {check.name:{width}}  {check.found}")
+        if check.remedy:
+            lines.append(f"{'':7}  {'':{width}}  → {check.remedy}")
+    lines.append("Ready." if can_run(checks) else "Not ready: follow the arrows, from the top.")
+    return "\n".join(lines)
+
+
+def can_run(checks: Sequence[Check]) -> bool:
+    return all(check.ok for check in checks if check.needed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="./start.sh doctor", description="Say what this machine has.")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    options = parser.parse_args(arguments)
+    checks = examine()
+    if options.json:
+        print(json.dumps({"ready": can_run(checks), "checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        print(report_text(checks))
+    return 0 if can_run(checks) else 1
+
+
+def _check(name: str, ok: bool, found: str, remedy: str) -> Check:
+    return Check(name, ok, found, "" if ok else remedy)
+
+
+def _gib(count_bytes: int) -> str:
+    return f"{count_bytes / 2**30:.1f} GiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

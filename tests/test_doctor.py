@@ -1,0 +1,76 @@
+"""The doctor tells the truth about this machine, and still speaks on a bare one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hrn_opt import doctor
+from hrn_opt.doctor import Check
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_this_machine_is_ready(capsys):
+    assert doctor.main([]) == 0
+    printed = capsys.readouterr().out
+    assert "missing" not in printed and printed.endswith("Ready.\n")
+
+
+def test_json_says_the_same(capsys):
+    assert doctor.main(["--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ready"] is True
+    assert {"Python", "torch", "GPU", "embedded model", "free disk"} <= {check["name"] for check in report["checks"]}
+
+
+def test_every_package_is_pinned():
+    pins = doctor.read_pins()
+    assert set(doctor.PACKAGES) <= set(pins) and pins["torch"] == "2.13.0"
+
+
+def test_a_missing_package_has_a_remedy():
+    check = doctor.check_package("no-such-package-here", {})
+    assert not check.ok and "start.sh" in check.remedy
+
+
+def test_another_version_is_said():
+    check = doctor.check_package("pillow", {"pillow": "1.0"})
+    assert check.ok and "tested with 1.0" in check.found
+
+
+def test_little_memory_is_missing(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 900000 kB\nMemAvailable: 500000 kB\n")
+    assert not doctor.check_memory(meminfo).ok
+    assert doctor.check_memory(tmp_path / "absent").ok
+
+
+def test_only_needed_checks_decide():
+    optional = Check("GPU", False, "none", "buy one", needed=False)
+    needed = Check("torch", False, "none", "./start.sh")
+    assert doctor.can_run([optional]) and not doctor.can_run([optional, needed])
+    assert "→ ./start.sh" in doctor.report_text([optional, needed])
+
+
+def test_a_missing_thing_without_remedy_is_our_bug():
+    with pytest.raises(ValueError, match="remedy"):
+        Check("x", False, "none")
+
+
+def test_speaks_without_torch(tmp_path):
+    """In an interpreter without any package: exit 1, remedies, no traceback."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    command = [sys.executable, "-S", "-c", DOCTOR_BY_PATH, "--json"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr == ""
+    missing = {check["name"] for check in json.loads(ended.stdout)["checks"] if not check["ok"]}
+    assert {"torch", "gradio", "embedded model"} <= missing
+
+
+# As start.sh calls it: `-m hrn_opt.doctor` would import the package, and with it torch, before the doctor can speak.
+DOCTOR_BY_PATH = "import runpy; runpy.run_path('hrn_opt/doctor.py', run_name='__main__')"
