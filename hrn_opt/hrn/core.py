@@ -1,0 +1,114 @@
+"""From aligned crops to the fitted texture: HRN's own part of the method, stage by stage, for a batch of faces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hrn_opt.hrn.detail import detail_normals, high_displacement, mid_deformation, smooth_mask
+from hrn_opt.hrn.fit import fit_texture, rendering_of
+from hrn_opt.hrn.morphable import Coefficients, MorphableModel, Pose, pose_of, shade, to_camera
+from hrn_opt.hrn.retouch import de_retouch
+from hrn_opt.hrn.unwrap import UVGrid, unwrap
+from hrn_opt.sparse import SparseMap
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The four networks of the texture path; forward is each one's only entry point."""
+
+    recon: nn.Module
+    de_retouch: nn.Module
+    mid: nn.Module
+    high: nn.Module
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What the pack holds besides networks.
+
+    uv: (N, 2) float32, v up.   deform: reads a 64² map at every vertex.   alpha, beta: (1,) trained gains.
+    """
+
+    morphable: MorphableModel
+    grid: UVGrid
+    deform: SparseMap
+    uv: Tensor
+    alpha: Tensor
+    beta: Tensor
+
+
+@dataclass(frozen=True)
+class Base:
+    """Low frequency: what the coefficients say.
+
+    coefficients: (B, 257).   shape: (B, N, 3) model's own frame.   pose: into the viewer's frame.
+    """
+
+    coefficients: Tensor
+    shape: Tensor
+    pose: Pose
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Mid and high frequency.
+
+    vertices: (B, N, 3) deformed, viewer's frame.   deformation: (B, 3, 64, 64).   displacement: (B, 1, 256, 256).
+    normals: (B, 3, 256, 256) of the displaced surface, viewer's frame.   albedo: (B, 3, 256, 256) de-retouched.
+    seen: (B, 1, 256, 256) how far the photo shows each texel.
+    """
+
+    vertices: Tensor
+    deformation: Tensor
+    displacement: Tensor
+    normals: Tensor
+    albedo: Tensor
+    seen: Tensor
+
+
+def base(networks: Networks, assets: Assets, images: Tensor) -> Base:
+    """images: (B, 3, 224, 224) RGB 0..1."""
+    coefficients = networks.recon(images)
+    parts = Coefficients.split(coefficients)
+    return Base(coefficients, assets.morphable.shape(parts), pose_of(parts))
+
+
+def detail(networks: Networks, assets: Assets, low: Base, detail_images: Tensor, skin: Tensor) -> Detail:
+    """detail_images: (B, 3, 512, 512) RGB 0..1.   skin: (B, 1, 224, 224) skin mask 0..1."""
+    camera_map = assets.grid.interpolate(to_camera(low.pose.apply(low.shape)))
+    position = assets.grid.interpolate(low.shape)
+    texture = unwrap(camera_map, detail_images)
+    seen = smooth_mask(unwrap(camera_map, skin))
+    albedo = de_retouch(networks.de_retouch, assets.morphable.albedo_map(Coefficients.split(low.coefficients)), texture)
+    deformation = mid_deformation(networks.mid, assets.alpha, position, texture, seen)
+    shape = low.shape + _at_vertices(assets.deform, deformation)
+    vertices = low.pose.apply(shape)
+    texture = unwrap(assets.grid.interpolate(to_camera(vertices)), detail_images)
+    displacement = high_displacement(networks.high, assets.beta, position, texture, deformation, seen)
+    vertex_normals = assets.morphable.normals(shape) @ low.pose.rotation
+    surface = assets.grid.interpolate(torch.cat([vertices, vertex_normals], 2))  # (B, 6, 256, 256)
+    normals = detail_normals(surface[:, :3], surface[:, 3:], displacement)
+    return Detail(vertices, deformation, displacement, normals, albedo, seen)
+
+
+def texture(assets: Assets, low: Base, fine: Detail, targets: Tensor) -> Tensor:
+    """(B, 3, 256, 256) the published texture, RGB about 0..1, not clipped.
+
+    targets: (B, 3, 224, 224) what the fit should meet.
+    """
+    light = Coefficients.split(low.coefficients).light
+    colour = shade(fine.normals.flatten(2), light).view_as(fine.albedo) * fine.albedo
+    cameras = to_camera(fine.vertices)
+    fitted = [
+        fit_texture(colour[face], targets[face], rendering_of(cameras[face], assets.morphable.triangles, assets.uv))
+        for face in range(len(colour))
+    ]
+    return torch.stack(fitted)
+
+
+def _at_vertices(sampler: SparseMap, maps: Tensor) -> Tensor:
+    """(B, N, C) of maps (B, C, h, w)."""
+    return torch.stack([sampler(one.flatten(1).T.contiguous()) for one in maps])
