@@ -1,0 +1,187 @@
+"""The pack's morphable model, UV layout and small tables, checked and brought into the prepared pack's form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hrn_opt.errors import PackDamaged, PackIncomplete
+from hrn_opt.hrn import pack
+from hrn_opt.hrn.matfile import read_mat
+from hrn_opt.hrn.uv_layout import rasterize_uv
+
+IDENTITY_COUNT, EXPRESSION_COUNT, ALBEDO_COUNT = 80, 64, 80
+MAP_SIZE = 256  # texels a side of every UV map
+_ALBEDO_FILE_SIZE = 2 * MAP_SIZE
+# Upstream recentres on the published vertex count whatever the file holds.
+_RECENTRED_VERTICES = 35709
+_FACES_PER_POINT = 8
+_ROWS_AT_ONCE = 16  # of the halved albedo basis: 40 MB of the file are looked at together
+_SIDE_POINTS = 5
+
+
+def read_assets(folder: Path) -> dict[str, np.ndarray]:
+    """Every asset of the published pack, under its name and in the shape of the prepared pack."""
+    model = _morphable_model(folder)
+    layout = _layout(folder, len(model["bfm.mean_shape"]))
+    return model | layout | _albedo(folder) | _alignment(folder)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One array of one file, which names it in errors."""
+
+    file: str
+    name: str
+    array: np.ndarray
+
+    def shaped(self, *shape: int) -> np.ndarray:
+        """The array, when it has this shape; -1 stands for any size."""
+        fits = self.array.ndim == len(shape) and all(
+            want in (-1, size) for want, size in zip(shape, self.array.shape, strict=True)
+        )
+        if not fits:
+            want = "×".join("N" if size < 0 else str(size) for size in shape)
+            raise PackDamaged(
+                f"{self.name} in {self.file} has shape {self.array.shape} instead of {want}; {pack.REMEDY}."
+            )
+        if self.array.dtype.kind not in "fiu":
+            raise PackDamaged(f"{self.name} in {self.file} holds no numbers; {pack.REMEDY}.")
+        return self.array
+
+    def indices(self, count: int, *shape: int) -> np.ndarray:
+        """int32 counting from 0, of numbers that count from 1 to `count` in the file."""
+        array = self.shaped(*shape)
+        if array.size and not (array.min() >= 1 and array.max() <= count):
+            raise PackDamaged(
+                f"{self.name} in {self.file} points outside 1..{count} ({array.min()}..{array.max()}); {pack.REMEDY}."
+            )
+        return (array.astype(np.int64) - 1).astype(np.int32)
+
+
+def _mat(folder: Path, file: str, *names: str) -> dict[str, _Source]:
+    arrays = read_mat(folder / file, names)
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise PackIncomplete(f"{file} has no {missing[0]!r}; {pack.REMEDY}.")
+    return {name: _Source(file, name, arrays[name]) for name in names}
+
+
+def _npy(folder: Path, file: str) -> _Source:
+    try:
+        array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise PackDamaged(f"{file} is truncated or damaged; {pack.REMEDY}.") from error
+    if not isinstance(array, np.ndarray):  # an .npz archive
+        raise PackDamaged(f"{file} is no single array; {pack.REMEDY}.")
+    return _Source(file, "the array", array)
+
+
+def _morphable_model(folder: Path) -> dict[str, np.ndarray]:
+    file = _mat(folder, pack.MORPHABLE_MODEL, "meanshape", "idBase", "exBase", "tri", "point_buf", "keypoints")
+    mean = file["meanshape"]
+    if 1 not in mean.array.shape or mean.array.size % 3:
+        raise PackDamaged(f"meanshape in {mean.file} has shape {mean.array.shape}, no row of points; {pack.REMEDY}.")
+    count = mean.array.size // 3
+    bases = [
+        file[name].shaped(3 * count, size).T.astype(np.float32)
+        for name, size in (("idBase", IDENTITY_COUNT), ("exBase", EXPRESSION_COUNT))
+    ]
+    triangles = file["tri"].indices(count, -1, 3)
+    keypoints = file["keypoints"]
+    flat_keypoints = _Source(keypoints.file, keypoints.name, keypoints.array.reshape(-1))
+    return {
+        "bfm.mean_shape": _recentred(mean.array),
+        "bfm.shape_basis": np.concatenate(bases),  # (144, 3N)
+        "bfm.triangles": triangles,
+        # One past the last triangle is padding, a triangle without a normal.
+        "bfm.point_faces": file["point_buf"].indices(len(triangles) + 1, count, _FACES_PER_POINT),
+        "bfm.keypoints": flat_keypoints.indices(count, 68),
+    }
+
+
+def _recentred(mean_shape: np.ndarray) -> np.ndarray:
+    """(N, 3) float32 mean shape round the origin, from (1, 3N) or (3N, 1)."""
+    # PARITY: upstream rounds to float32 first and averages in float32, row after row; test_prepare pins it
+    points = np.ascontiguousarray(mean_shape.astype(np.float32).reshape(-1, 3))
+    return points - np.mean(points[:_RECENTRED_VERTICES], axis=0, keepdims=True)
+
+
+def _albedo(folder: Path) -> dict[str, np.ndarray]:
+    """The albedo maps, 0..255, halved to 256²: what comes later is linear in them, so halving once is the same."""
+    size = _ALBEDO_FILE_SIZE
+    mean = _npy(folder, pack.ALBEDO_MEAN)
+    basis = _npy(folder, pack.ALBEDO_BASIS)
+    if mean.array.size != size * size * 3:
+        mean.shaped(size, size, 3)
+    if basis.array.size != size * size * 3 * ALBEDO_COUNT or basis.array.shape[-1] != ALBEDO_COUNT:
+        basis.shaped(size, size, 3, ALBEDO_COUNT)
+    return {
+        "bfm.albedo_mean": _halved(mean.array.reshape(size, size, 3).astype(np.float32)).reshape(-1),
+        "bfm.albedo_basis": _halved_basis(basis.array.reshape(size, size, 3, ALBEDO_COUNT)),
+    }
+
+
+def _halved(maps: np.ndarray) -> np.ndarray:
+    """(H/2, W/2, ...) means of 2 × 2 texels of (H, W, ...) float32, in the order of torch's bilinear interpolation."""
+    half = np.float32(0.5)
+    rows = half * maps[:, 0::2] + half * maps[:, 1::2]  # (H, W/2, ...)
+    return half * rows[0::2] + half * rows[1::2]
+
+
+def _halved_basis(basis: np.ndarray) -> np.ndarray:
+    """(80, 256·256·3) float32, one coefficient's map after the other, of (512, 512, 3, 80)."""
+    halved = np.empty((ALBEDO_COUNT, MAP_SIZE, MAP_SIZE * 3), np.float32)
+    for start in range(0, MAP_SIZE, _ROWS_AT_ONCE):
+        rows = _halved(np.asarray(basis[2 * start : 2 * (start + _ROWS_AT_ONCE)], np.float32))  # (rows, 256, 3, 80)
+        halved[:, start : start + _ROWS_AT_ONCE] = rows.reshape(len(rows), -1, ALBEDO_COUNT).transpose(2, 0, 1)
+    return halved.reshape(ALBEDO_COUNT, -1)
+
+
+def _layout(folder: Path, vertex_count: int) -> dict[str, np.ndarray]:
+    uv = _npy(folder, pack.UV_COORDINATES).shaped(vertex_count, 2)
+    if uv.dtype.kind != "f" or not np.isfinite(uv).all():
+        raise PackDamaged(f"{pack.UV_COORDINATES} holds values that are no coordinates; {pack.REMEDY}.")
+    faces = _Source(pack.TEMPLATE_MESH, "faces", _obj_faces(folder / pack.TEMPLATE_MESH)).indices(vertex_count, -1, 3)
+    layout = rasterize_uv(np.asarray(uv), faces, MAP_SIZE)
+    return {
+        "uv.coordinates": uv.astype(np.float32),
+        "uv.faces": faces,
+        "uv.pixel_triangle": layout.triangle,
+        "uv.barycentric": layout.barycentric,
+    }
+
+
+def _obj_faces(path: Path) -> np.ndarray:
+    """(F, 3) int64 vertex numbers from 1 of an OBJ's faces; those with other corner counts than the first are left."""
+    faces: list[list[int]] = []
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("f "):
+                    face = [int(corner.split("/")[0]) for corner in line[2:].split()]
+                    if not faces or len(face) == len(faces[0]):
+                        faces.append(face)
+    except ValueError as error:
+        raise PackDamaged(f"{pack.TEMPLATE_MESH} has a face that is no row of numbers; {pack.REMEDY}.") from error
+    if not faces:
+        raise PackDamaged(f"{pack.TEMPLATE_MESH} has no faces; {pack.REMEDY}.")
+    return np.array(faces, np.int64)
+
+
+def _alignment(folder: Path) -> dict[str, np.ndarray]:
+    points = _mat(folder, pack.ALIGN_POINTS, "lm")["lm"].shaped(68, 3).astype(np.float64)
+    regressor = _mat(folder, pack.BOX_REGRESSOR, "W1", "B1", "W2", "B2")
+    hidden = regressor["W1"].array.shape[0]
+    shapes = {"W1": (-1, 2 * _SIDE_POINTS), "B1": (hidden, 1), "W2": (3, hidden), "B2": (3, 1)}
+    boxes = {f"bbox.{name}": regressor[name].shaped(*shape).astype(np.float64) for name, shape in shapes.items()}
+    return {"align.lm3d": five_points(points)} | boxes
+
+
+def five_points(points: np.ndarray) -> np.ndarray:
+    """(5, 3) of the 68 face points (68, 3): the two eyes' middles, the nose tip, the mouth's corners."""
+    # Two opposite points of an eye's lids stand for its middle.
+    eyes = [np.mean(points[list(pair)], axis=0) for pair in ((36, 39), (42, 45))]
+    return np.stack([*eyes, points[30], points[48], points[54]])

@@ -1,0 +1,192 @@
+"""The published pack of HRN (ModelScope iic/cv_resnet50_face-reconstruction): its files, and how its pickles are read.
+
+Nothing here is trusted: pickles are read as weights only, and whatever is missing, cut off or another model's is said
+in one sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
+
+MODEL_ID = "iic/cv_resnet50_face-reconstruction"
+HOME_VARIABLE = "HRN_OPT_HOME"
+REMEDY = "fetch the pack again (./start.sh fetch)"
+
+WEIGHTS = "pytorch_model.pt"
+RETOUCH_WEIGHTS = "de_retouching_model.pth"
+LANDMARKS106_WEIGHTS = "large_base_net.pth"
+RETINAFACE_WEIGHTS = "retinaface_resnet50_2020-07-20_old_torch.pth"
+S3FD_WEIGHTS = "face_alignment/s3fd-619a316812.pth"
+FAN_ARCHIVE = "face_alignment/3DFAN4-4a694010b9.zip"
+MASK_GRAPH = "segment_face.pb"
+MORPHABLE_MODEL = "assets/BFM_model_front.mat"
+UV_COORDINATES = "assets/bfm_uvs2.npy"
+ALBEDO_MEAN = "assets/bfm_tex_mean2.npy"
+ALBEDO_BASIS = "assets/bfm_texmap_base2.npy"
+TEMPLATE_MESH = "assets/template_bfm.obj"
+ALIGN_POINTS = "assets/similarity_Lm3D_all.mat"
+BOX_REGRESSOR = "assets/BBRegressorParam_r.mat"
+
+
+class Part(Enum):
+    """What a file of the pack is for. The published depth net (face_alignment/depth-*.zip) is for nothing we need."""
+
+    RECONSTRUCT = "reconstruct"  # from landmarks to texture: always needed
+    FIND = "find"  # from photo to landmarks: not needed by callers who bring their own
+    MASK = "mask"  # the skin mask: the face's outline stands in for it
+
+
+FILES: Mapping[str, Part] = {
+    WEIGHTS: Part.RECONSTRUCT,
+    RETOUCH_WEIGHTS: Part.RECONSTRUCT,
+    MORPHABLE_MODEL: Part.RECONSTRUCT,
+    UV_COORDINATES: Part.RECONSTRUCT,
+    ALBEDO_MEAN: Part.RECONSTRUCT,
+    ALBEDO_BASIS: Part.RECONSTRUCT,
+    TEMPLATE_MESH: Part.RECONSTRUCT,
+    ALIGN_POINTS: Part.RECONSTRUCT,
+    BOX_REGRESSOR: Part.RECONSTRUCT,
+    LANDMARKS106_WEIGHTS: Part.FIND,
+    RETINAFACE_WEIGHTS: Part.FIND,
+    S3FD_WEIGHTS: Part.FIND,
+    FAN_ARCHIVE: Part.FIND,
+    MASK_GRAPH: Part.MASK,
+}
+
+# Checkpoints hold training leftovers beside the weights; plain NumPy numbers among them are harmless to read.
+_HARMLESS_GLOBALS = [
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "bool")),
+]
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What a folder holds of the published pack.
+
+    sizes: bytes of each file found, by its path in the pack.   missing: the files not there, none of them needed to
+    reconstruct from landmarks.
+    """
+
+    folder: Path
+    sizes: Mapping[str, int]
+    missing: tuple[str, ...]
+
+    @property
+    def can_find(self) -> bool:
+        """Whether every file is there that finding faces needs."""
+        return not any(FILES[path] is Part.FIND for path in self.missing)
+
+
+def default_folder() -> Path:
+    """Where packs live unless told otherwise: $HRN_OPT_HOME, else ~/.cache/hrn_opt."""
+    named = os.environ.get(HOME_VARIABLE)
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "hrn_opt"
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder looks like the published pack, whole or not."""
+    return (folder / WEIGHTS).is_file() or (folder / MORPHABLE_MODEL).is_file()
+
+
+def verify(folder: Path, *, whole: bool = False) -> PackReport:
+    """What the folder holds; an error when files needed to reconstruct are missing or empty.
+
+    whole: every file is needed, also those for finding faces and for the skin mask.
+    """
+    if not folder.is_dir():
+        raise PackIncomplete(f"{folder} is no folder; {REMEDY}, or give the folder that holds {WEIGHTS}.")
+    present = [path for path in FILES if (folder / path).is_file()]
+    missing = tuple(path for path in FILES if path not in present)
+    needed = [path for path in missing if whole or FILES[path] is Part.RECONSTRUCT]
+    if needed:
+        raise PackIncomplete(f"{_listed(needed)} missing in {folder}; {REMEDY}.")
+    sizes = {path: (folder / path).stat().st_size for path in present}
+    empty = [path for path, size in sizes.items() if size == 0]
+    if empty:
+        raise PackDamaged(f"{_listed(empty)} empty in {folder}; {REMEDY}.")
+    if MASK_GRAPH in sizes:
+        check_mask_graph(folder / MASK_GRAPH)
+    if FAN_ARCHIVE in sizes:
+        check_archive(folder / FAN_ARCHIVE)
+    return PackReport(folder, sizes, missing)
+
+
+def _listed(paths: list[str]) -> str:
+    return f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'}"
+
+
+def load_checkpoint(path: Path) -> dict:
+    """What a checkpoint holds: tensors on the CPU, mapped from the file where its format allows it.
+
+    Nothing in the file is run: a pickle that holds more than tensors and plain values is refused.
+    """
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    try:
+        with torch.serialization.safe_globals(_HARMLESS_GLOBALS):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    # A damaged pickle can raise anything at all: KeyError, struct.error, EOFError, …
+    except Exception as error:
+        if "Weights only load failed" in str(error):
+            raise PackDamaged(f"{path.name} holds more than weights, so it was not loaded; {REMEDY}.") from error
+        raise PackDamaged(f"{path.name} is truncated or damaged; {REMEDY}.") from error
+    if not isinstance(content, dict):
+        raise PackDamaged(f"{path.name} holds no named weights; {REMEDY}.")
+    return content
+
+
+def section(checkpoint: Mapping, key: str | None, file_name: str) -> Mapping[str, Tensor]:
+    """The tensors of one network: under `key` of a checkpoint, or the whole of it; `module.` is cut from names."""
+    if key is not None and key not in checkpoint:
+        raise PackIncomplete(f"{file_name} has no {key!r}; {REMEDY}.")
+    state = checkpoint if key is None else checkpoint[key]
+    if not isinstance(state, Mapping):
+        raise PackDamaged(f"{key!r} in {file_name} is no set of named weights; {REMEDY}.")
+    return {
+        name.removeprefix("module."): value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+
+
+def scalar(checkpoint: Mapping, key: str, file_name: str) -> Tensor:
+    """(1,) float32, one of the checkpoint's two learned strengths."""
+    value = checkpoint.get(key)
+    if value is None:
+        raise PackIncomplete(f"{file_name} has no {key!r}; {REMEDY}.")
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise PackDamaged(f"{key!r} in {file_name} is not one number; {REMEDY}.")
+    return value.detach().reshape(1).float()
+
+
+def check_archive(path: Path) -> None:
+    """An error unless the file is a whole TorchScript archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            is_script = any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise PackDamaged(f"{path.name} is truncated or damaged; {REMEDY}.") from error
+    if damaged is not None:
+        raise PackDamaged(f"{path.name} is damaged at {damaged}; {REMEDY}.")
+    if not is_script:
+        raise PackForeign(f"{path.name} is no TorchScript archive; {REMEDY}.")
+
+
+def check_mask_graph(path: Path) -> None:
+    """An error when the skin mask's graph is not HRN's; the head model ships another under the same name."""

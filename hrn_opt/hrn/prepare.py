@@ -1,0 +1,249 @@
+"""The published pack turned, once, into a compact folder that loads in a fraction of a second.
+
+Gone are optimiser state, the depth net and half the albedo's texels; batch norms are folded, the UV layout is
+rasterised. The folder appears whole or not at all: it is written under another name, and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+import hrn_opt
+from hrn_opt.errors import OutputUnwritable, PackError
+from hrn_opt.hrn import pack, prepared
+from hrn_opt.hrn.assets import read_assets
+from hrn_opt.hrn.networks import generator, recon, unet
+
+Progress = Callable[[str, float], None]  # what is being done, and the fraction 0..1 done before it
+
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _NetworkSource:
+    """One network: its prefix in the prepared pack, its checkpoint, its key there, and what turns it into ours."""
+
+    prefix: str
+    file: str
+    key: str | None
+    from_official: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+_NETWORKS = (
+    _NetworkSource("recon", pack.WEIGHTS, "net_recon", recon.from_official),
+    _NetworkSource("mid", pack.WEIGHTS, "mid_net", generator.from_official),
+    _NetworkSource("high", pack.WEIGHTS, "high_net", generator.from_official),
+    _NetworkSource("deretouch", pack.RETOUCH_WEIGHTS, "generator", unet.from_official),
+)
+
+
+def prepare(published: Path, folder: Path, *, progress: Progress | None = None) -> Path:
+    """`folder`, which then holds the prepared form of the published pack; nothing is done when it does already.
+
+    A warning says so when files of the pack are no longer what they were when it was last prepared.
+    """
+    tell = progress or (lambda _step, _fraction: None)
+    folder = folder.resolve()
+    _refuse_other_folders(folder)
+    with _alone_at(folder):
+        tell("Checking the files", 0.0)
+        report = pack.verify(published)
+        known = _recorded_sources(folder)
+        usable = _is_usable(folder)
+        if usable and _unchanged_at_a_glance(report, known):
+            return folder
+        sources = _fingerprints(report)
+        _warn_of_changes(known, sources)
+        if not (usable and _hashes(known) == _hashes(sources)):
+            tensors = _tensors(report, tell)
+            tell("Writing", 0.8)
+            with _appearing_whole(folder) as partial:
+                _write(tensors, report, sources, partial)
+    tell("Prepared", 1.0)
+    return folder
+
+
+def _tensors(report: pack.PackReport, tell: Progress) -> dict[str, Tensor]:
+    """Everything that the prepared pack's one file holds."""
+    tell("Folding the networks", 0.3)
+    networks = _network_tensors(report)
+    tell("Bringing the face model into shape", 0.6)
+    return networks | _as_tensors(read_assets(report.folder))
+
+
+def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _write(tensors: dict[str, Tensor], report: pack.PackReport, sources: Mapping[str, dict], folder: Path) -> None:
+    """The prepared files into an empty folder, all on the disk before the manifest is written."""
+    save_file(tensors, folder / prepared.TENSORS)
+    (folder / prepared.TENSORS).chmod(0o644)  # it comes out private, and may be served to another user
+    for source, name in prepared.COPIES.items():
+        if source in report.sizes:
+            shutil.copyfile(report.folder / source, folder / name)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    for name in sizes:
+        _flush(folder / name)
+    prepared.Manifest(hrn_opt.__version__, report.can_find, sizes, sources).write(folder)
+    _flush(folder / prepared.MANIFEST)
+    _flush(folder)
+
+
+def _network_tensors(report: pack.PackReport) -> dict[str, Tensor]:
+    """Every tensor of every network whose checkpoint is there, under its prefix; and the two learned strengths."""
+    tensors = {}
+    for file in dict.fromkeys(network.file for network in _NETWORKS):
+        if file not in report.sizes:
+            continue
+        checkpoint = pack.load_checkpoint(report.folder / file)
+        for network in _NETWORKS:
+            if network.file == file:
+                tensors |= _converted(network, checkpoint)
+        if file == pack.WEIGHTS:
+            tensors |= {name: pack.scalar(checkpoint, name, file).clone() for name in ("alpha", "beta")}
+    return tensors
+
+
+def _converted(network: _NetworkSource, checkpoint: Mapping) -> dict[str, Tensor]:
+    state = pack.section(checkpoint, network.key, network.file)
+    try:
+        ours = network.from_official(state)
+    except PackError as error:
+        raise type(error)(f"{network.file}: {error}") from error
+    return {f"{network.prefix}.{name}": tensor.contiguous() for name, tensor in ours.items()}
+
+
+def _fingerprints(report: pack.PackReport) -> dict[str, dict]:
+    """Size, time of change and SHA-256 of each file of the pack."""
+    return {
+        path: {
+            "size": size,
+            "mtime_ns": (report.folder / path).stat().st_mtime_ns,
+            "sha256": sha256(report.folder / path),
+        }
+        for path, size in report.sizes.items()
+    }
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _recorded_sources(folder: Path) -> Mapping[str, Mapping]:
+    """The fingerprints of the published files that `folder` was made from; empty where there are none."""
+    try:
+        return prepared.Manifest.read(folder).sources
+    except PackError:
+        return {}
+
+
+def _is_usable(folder: Path) -> bool:
+    try:
+        prepared.open_prepared(folder)
+    except PackError:
+        return False
+    return True
+
+
+def _unchanged_at_a_glance(report: pack.PackReport, known: Mapping[str, Mapping]) -> bool:
+    """Whether sizes and times of change are those recorded."""
+    now = {path: (size, (report.folder / path).stat().st_mtime_ns) for path, size in report.sizes.items()}
+    return now == {path: (entry["size"], entry["mtime_ns"]) for path, entry in known.items()}
+
+
+def _hashes(sources: Mapping[str, Mapping]) -> dict[str, str]:
+    return {path: entry["sha256"] for path, entry in sources.items()}
+
+
+def _warn_of_changes(known: Mapping[str, Mapping], sources: Mapping[str, Mapping]) -> None:
+    # The publisher gives no hashes, so the first ones seen are the reference.
+    before, now = _hashes(known), _hashes(sources)
+    changed = [path for path in now if path in before and before[path] != now[path]]
+    if changed:
+        warnings.warn(
+            f"{', '.join(changed)} changed since the pack was first prepared; if you did not expect that, "
+            f"{pack.REMEDY}.",
+            stacklevel=3,
+        )
+
+
+def _refuse_other_folders(folder: Path) -> None:
+    """An error when `folder` holds anything that preparing would not have put there: it is replaced as a whole."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputUnwritable(f"{folder} is a file; give a folder for the prepared pack.")
+    others = {path.name for path in folder.iterdir()} - prepared.FILE_NAMES if folder.exists() else set()
+    if others:
+        raise OutputUnwritable(f"{folder} holds other files ({min(others)}); give a new or empty folder.")
+
+
+@contextmanager
+def _alone_at(folder: Path) -> Iterator[None]:
+    """Only one process at a time prepares a folder; what one that was killed left behind is removed."""
+    with _write_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        parent = os.open(folder.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        for leftover in folder.parent.glob(f".{folder.name}.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        os.close(parent)
+
+
+@contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes `folder`'s place at the end; on an error nothing of it is left."""
+    with _write_errors(folder):
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+        try:
+            new = partial / "new"
+            new.mkdir()
+            yield new
+            if folder.exists():
+                folder.rename(partial / "old")
+            new.rename(folder)
+            _flush(folder.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputUnwritable(
+            f"{folder} cannot be written ({reason}); free 0.6 GB of disk there, or give another folder."
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    """The file's or folder's content on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
