@@ -6,6 +6,8 @@ rasterised. The folder appears whole or not at all: it is written under another 
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -13,8 +15,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,14 @@ import hrn_opt
 from hrn_opt.errors import OutputUnwritable, PackError
 from hrn_opt.hrn import pack, prepared
 from hrn_opt.hrn.assets import read_assets
-from hrn_opt.hrn.networks import generator, recon, unet
+from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 
 Progress = Callable[[str, float], None]  # what is being done, and the fraction 0..1 done before it
 
 _HASH_BLOCK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _NetworkSource:
     """One network: its prefix in the prepared pack, its checkpoint, its key there, and what turns it into ours."""
 
@@ -49,6 +49,9 @@ _NETWORKS = (
     _NetworkSource("mid", pack.WEIGHTS, "mid_net", generator.from_official),
     _NetworkSource("high", pack.WEIGHTS, "high_net", generator.from_official),
     _NetworkSource("deretouch", pack.RETOUCH_WEIGHTS, "generator", unet.from_official),
+    _NetworkSource("landmarks106", pack.LANDMARKS106_WEIGHTS, "state_dict", landmarks106.from_official),
+    _NetworkSource("retinaface", pack.RETINAFACE_WEIGHTS, None, retinaface.from_official),
+    _NetworkSource("s3fd", pack.S3FD_WEIGHTS, None, s3fd.from_official),
 )
 
 
@@ -69,7 +72,9 @@ def prepare(published: Path, folder: Path, *, progress: Progress | None = None) 
             return folder
         sources = _fingerprints(report)
         _warn_of_changes(known, sources)
-        if not (usable and _hashes(known) == _hashes(sources)):
+        if usable and _hashes(known) == _hashes(sources):
+            _remember(sources, folder)
+        else:
             tensors = _tensors(report, tell)
             tell("Writing", 0.8)
             with _appearing_whole(folder) as partial:
@@ -172,6 +177,12 @@ def _unchanged_at_a_glance(report: pack.PackReport, known: Mapping[str, Mapping]
     return now == {path: (entry["size"], entry["mtime_ns"]) for path, entry in known.items()}
 
 
+def _remember(sources: Mapping[str, Mapping], folder: Path) -> None:
+    """New times of change in the manifest, so that the same files need not be hashed again."""
+    with contextlib.suppress(OSError):  # only time is lost when the folder is not ours to write
+        dataclasses.replace(prepared.Manifest.read(folder), sources=sources).write(folder)
+
+
 def _hashes(sources: Mapping[str, Mapping]) -> dict[str, str]:
     return {path: entry["sha256"] for path, entry in sources.items()}
 
@@ -197,7 +208,7 @@ def _refuse_other_folders(folder: Path) -> None:
         raise OutputUnwritable(f"{folder} holds other files ({min(others)}); give a new or empty folder.")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _alone_at(folder: Path) -> Iterator[None]:
     """Only one process at a time prepares a folder; what one that was killed left behind is removed."""
     with _write_errors(folder):
@@ -212,7 +223,7 @@ def _alone_at(folder: Path) -> Iterator[None]:
         os.close(parent)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _appearing_whole(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which takes `folder`'s place at the end; on an error nothing of it is left."""
     with _write_errors(folder):
@@ -229,7 +240,7 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _write_errors(folder: Path) -> Iterator[None]:
     try:
         yield

@@ -42,8 +42,11 @@ class Manifest:
     sources: Mapping[str, Mapping[str, int | str]]
 
     def write(self, folder: Path) -> None:
+        """The manifest into a folder, whole or not at all."""
         content = {"format": FORMAT_VERSION} | asdict(self)
-        (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial = folder / f".{MANIFEST}"
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.replace(folder / MANIFEST)
 
     @staticmethod
     def read(folder: Path) -> Manifest:
