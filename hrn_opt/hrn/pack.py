@@ -105,7 +105,7 @@ def is_published(folder: Path) -> bool:
 
 
 def verify(folder: Path, *, whole: bool = False) -> PackReport:
-    """What the folder holds; an error when files needed to reconstruct are missing or empty.
+    """What the folder holds, by names and sizes; an error when files needed to reconstruct are missing or empty.
 
     whole: every file is needed, also those for finding faces and for the skin mask.
     """
@@ -120,10 +120,6 @@ def verify(folder: Path, *, whole: bool = False) -> PackReport:
     empty = [path for path, size in sizes.items() if size == 0]
     if empty:
         raise PackDamaged(f"{_listed(empty)} empty in {folder}; {REMEDY}.")
-    if MASK_GRAPH in sizes:
-        check_mask_graph(folder / MASK_GRAPH)
-    if FAN_ARCHIVE in sizes:
-        check_archive(folder / FAN_ARCHIVE)
     return PackReport(folder, sizes, missing)
 
 
@@ -173,6 +169,14 @@ def scalar(checkpoint: Mapping, key: str, file_name: str) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise PackDamaged(f"{key!r} in {file_name} is not one number; {REMEDY}.")
     return value.detach().reshape(1).float()
+
+
+def check_kept_files(report: PackReport) -> None:
+    """An error when a file that is kept as published, the landmark network or the mask's graph, cannot be used."""
+    if FAN_ARCHIVE in report.sizes:
+        check_archive(report.folder / FAN_ARCHIVE)
+    if MASK_GRAPH in report.sizes:
+        check_mask_graph(report.folder / MASK_GRAPH)
 
 
 def check_archive(path: Path) -> None:

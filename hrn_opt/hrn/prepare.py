@@ -75,6 +75,7 @@ def prepare(published: Path, folder: Path, *, progress: Progress | None = None) 
         if usable and _hashes(known) == _hashes(sources):
             _remember(sources, folder)
         else:
+            pack.check_kept_files(report)
             tensors = _tensors(report, tell)
             tell("Writing", 0.8)
             with _appearing_whole(folder) as partial:
