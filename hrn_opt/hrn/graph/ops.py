@@ -1,0 +1,242 @@
+"""The table of TensorFlow operations that this reader has, each as a torch function."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hrn_opt.hrn.graph import shaping, spatial
+from hrn_opt.hrn.graph.graphdef import Attribute
+
+Attributes = dict[str, Attribute]
+Results = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one TensorFlow operation runs.
+
+    run: (attributes, *inputs) -> one tensor, or a tuple of them where the operation has several outputs; leaves its
+    inputs as they are.
+    static: inputs that must be known when the graph is read (sizes, axes, begins); `run` gets them on the CPU. Negative
+    numbers count from the last input.
+    layouts: inputs whose memory order `run` wants changed; for constants that happens once, when the graph is read.
+    sketch: stands in for `run` where only shape and type of the results are asked for. Needed for the operations whose
+    shape-only run in torch imports its compiler, which takes two seconds.
+    """
+
+    run: Callable[..., Results]
+    static: tuple[int, ...] = ()
+    layouts: Mapping[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    sketch: Callable[..., Results] | None = None
+
+
+def _plain(function: Callable[..., Tensor], *static: int) -> Rule:
+    """An operation that has no attributes of interest."""
+    return Rule(lambda attributes, *inputs: function(*inputs), static)
+
+
+def _broadcast(attributes: Attributes, *xs: Tensor) -> Tensor:
+    """Shape and type of an elementwise operation's result."""
+    return torch.empty(torch.broadcast_shapes(*(x.shape for x in xs)), dtype=xs[-1].dtype, device="meta")
+
+
+def _broadcast_yes_no(attributes: Attributes, *xs: Tensor) -> Tensor:
+    return _broadcast(attributes, *xs).to(torch.bool)
+
+
+def _each(function: Callable[..., Tensor]) -> Rule:
+    """An elementwise operation without attributes."""
+    return Rule(lambda attributes, *inputs: function(*inputs), sketch=_broadcast)
+
+
+def _yes_no(function: Callable[..., Tensor]) -> Rule:
+    """An elementwise operation that answers with bools."""
+    return Rule(lambda attributes, *inputs: function(*inputs), sketch=_broadcast_yes_no)
+
+
+def _real_div(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
+    return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
+
+
+def _floor_div(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
+    return torch.div(x, y, rounding_mode="floor")
+
+
+def _div_no_nan(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
+    return torch.where(y == 0, torch.zeros_like(y), x / y)
+
+
+def _leaky_relu(attributes: Attributes, x: Tensor) -> Tensor:
+    slope = attributes.get("alpha")
+    return F.leaky_relu(x, spatial.LEAKY_SLOPE if slope is None else slope)
+
+
+def _select(attributes: Attributes, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The old tf.where: a vector condition picks whole rows."""
+    if condition.ndim == 1 and x.ndim > 1:
+        condition = condition.reshape(-1, *[1] * (x.ndim - 1))
+    return torch.where(condition, x, y)
+
+
+def _mat_mul(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
+    x = x.transpose(-1, -2) if attributes.get("transpose_a") or attributes.get("adj_x") else x
+    y = y.transpose(-1, -2) if attributes.get("transpose_b") or attributes.get("adj_y") else y
+    return torch.matmul(x, y)
+
+
+def _add_n(attributes: Attributes, *xs: Tensor) -> Tensor:
+    return functools.reduce(torch.add, xs)
+
+
+def _maximum_of_axes(x: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return x.amax(axes, keep)
+
+
+def _minimum_of_axes(x: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return x.amin(axes, keep)
+
+
+def _clip(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(x, low), high)
+
+
+def _all_of(attributes: Attributes, *xs: Tensor) -> tuple[Tensor, ...]:
+    return xs
+
+
+SOURCES = frozenset({"Const", "Placeholder", "PlaceholderWithDefault"})  # read by program.py itself
+BRANCHES = frozenset({"Switch", "RefSwitch", "Merge", "RefMerge"})  # decided there, where their condition is constant
+
+ELEMENTWISE = {
+    "Add": _each(torch.add),
+    "AddV2": _each(torch.add),
+    "AddN": Rule(_add_n, sketch=_broadcast),
+    "Sub": _each(torch.sub),
+    "Mul": _each(torch.mul),
+    "RealDiv": Rule(_real_div, sketch=_broadcast),
+    "Div": Rule(_real_div, sketch=_broadcast),
+    "FloorDiv": Rule(_floor_div, sketch=_broadcast),
+    "FloorMod": _each(torch.remainder),
+    "DivNoNan": Rule(_div_no_nan, sketch=_broadcast),
+    "Maximum": _each(torch.maximum),
+    "Minimum": _each(torch.minimum),
+    "ClipByValue": _each(_clip),
+    "Pow": _each(torch.pow),
+    "SquaredDifference": _each(lambda x, y: (x - y).square()),
+    "Sqrt": _each(torch.sqrt),
+    "Rsqrt": _each(torch.rsqrt),
+    "Square": _each(torch.square),
+    "Reciprocal": _each(torch.reciprocal),
+    "Exp": _each(torch.exp),
+    "Log": _each(torch.log),
+    "Log1p": _each(torch.log1p),
+    "Erf": _each(torch.erf),
+    "Sin": _each(torch.sin),
+    "Cos": _each(torch.cos),
+    "Neg": _each(torch.neg),
+    "Abs": _each(torch.abs),
+    "Sign": _each(torch.sign),
+    "Floor": _each(torch.floor),
+    "Ceil": _each(torch.ceil),
+    "Round": _each(torch.round),
+    "Rint": _each(torch.round),
+    "Relu": _each(F.relu),
+    "Relu6": _each(F.relu6),
+    "LeakyRelu": Rule(_leaky_relu, sketch=_broadcast),
+    "Elu": _each(F.elu),
+    "Selu": _each(F.selu),
+    "Softplus": _each(lambda x: F.softplus(x)),
+    "Softsign": _each(F.softsign),
+    "Sigmoid": _each(torch.sigmoid),
+    "Tanh": _each(torch.tanh),
+    "Softmax": _each(lambda x: F.softmax(x, -1)),
+    "LogSoftmax": _each(lambda x: F.log_softmax(x, -1)),
+    "Greater": _yes_no(torch.gt),
+    "GreaterEqual": _yes_no(torch.ge),
+    "Less": _yes_no(torch.lt),
+    "LessEqual": _yes_no(torch.le),
+    "Equal": _yes_no(torch.eq),
+    "NotEqual": _yes_no(torch.ne),
+    "LogicalAnd": _yes_no(torch.logical_and),
+    "LogicalOr": _yes_no(torch.logical_or),
+    "LogicalNot": _yes_no(torch.logical_not),
+    "Select": Rule(_select, sketch=lambda attributes, condition, x, y: x),
+    "SelectV2": _each(torch.where),
+    "MatMul": Rule(_mat_mul),
+    "BatchMatMul": Rule(_mat_mul),
+    "BatchMatMulV2": Rule(_mat_mul),
+}
+
+SKETCHED_REDUCTION = shaping.reducer(_maximum_of_axes)
+
+UNCHANGED = {
+    name: _plain(lambda x: x) for name in ("Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient")
+} | {"IdentityN": Rule(_all_of), "NoOp": Rule(_all_of)}
+
+SHAPING = {
+    "Cast": Rule(shaping.cast),
+    "Shape": Rule(shaping.shape),
+    "ShapeN": Rule(shaping.shape_n),
+    "Size": Rule(shaping.size),
+    "Rank": Rule(shaping.rank),
+    "Reshape": Rule(shaping.reshape, (1,)),
+    "Squeeze": Rule(shaping.squeeze),
+    "ExpandDims": Rule(shaping.expand_dims, (1,)),
+    "Transpose": Rule(shaping.transpose, (1,)),
+    "Tile": Rule(shaping.tile, (1,)),
+    "BroadcastTo": Rule(shaping.broadcast_to, (1,)),
+    "ReverseV2": Rule(shaping.reverse, (1,)),
+    "ConcatV2": Rule(shaping.concat, (-1,), sketch=shaping.concat_sketch),
+    "Concat": Rule(shaping.concat_axis_first, (0,), sketch=shaping.concat_axis_first_sketch),
+    "Pack": Rule(shaping.pack, sketch=shaping.pack_sketch),
+    "Unpack": Rule(shaping.unpack),
+    "Split": Rule(shaping.split, (0,)),
+    "SplitV": Rule(shaping.split_v, (1, 2)),
+    "Slice": Rule(shaping.slice_, (1, 2)),
+    "StridedSlice": Rule(shaping.strided_slice, (1, 2, 3)),
+    "Gather": Rule(shaping.gather),
+    "GatherV2": Rule(shaping.gather, (2,)),
+    "Fill": Rule(shaping.fill, (0,)),
+    "Range": Rule(shaping.range_, (0, 1, 2)),
+    "ZerosLike": _plain(torch.zeros_like),
+    "OnesLike": _plain(torch.ones_like),
+    "OneHot": Rule(shaping.one_hot, (1, 2, 3), sketch=shaping.one_hot_sketch),
+    "ArgMax": Rule(shaping.arg_max, (1,)),
+    "ArgMin": Rule(shaping.arg_min, (1,)),
+    "Mean": Rule(shaping.reducer(shaping.mean), (1,), sketch=SKETCHED_REDUCTION),
+    "Sum": Rule(shaping.reducer(shaping.sum_), (1,)),
+    "Prod": Rule(shaping.reducer(shaping.product), (1,)),
+    "Max": Rule(shaping.reducer(_maximum_of_axes), (1,)),
+    "Min": Rule(shaping.reducer(_minimum_of_axes), (1,)),
+    "All": Rule(shaping.reducer(shaping.all_), (1,), sketch=SKETCHED_REDUCTION),
+    "Any": Rule(shaping.reducer(shaping.any_), (1,), sketch=SKETCHED_REDUCTION),
+}
+
+SPATIAL = {
+    "Conv2D": Rule(spatial.conv2d, layouts={1: spatial.ordinary_filter}),
+    "DepthwiseConv2dNative": Rule(spatial.depthwise_conv2d, layouts={1: spatial.depthwise_filter}),
+    "Conv2DBackpropInput": Rule(spatial.conv2d_backprop_input, (0,), {1: spatial.ordinary_filter}),
+    "FusedBatchNorm": Rule(spatial.fused_batch_norm, sketch=spatial.fused_batch_norm_sketch),
+    "FusedBatchNormV2": Rule(spatial.fused_batch_norm, sketch=spatial.fused_batch_norm_sketch),
+    "FusedBatchNormV3": Rule(spatial.fused_batch_norm, sketch=spatial.fused_batch_norm_sketch),
+    "BiasAdd": Rule(spatial.bias_add, sketch=spatial.bias_add_sketch),
+    "MaxPool": Rule(spatial.max_pool),
+    "AvgPool": Rule(spatial.avg_pool, sketch=spatial.max_pool),
+    "ResizeBilinear": Rule(spatial.resize_bilinear, (1,), sketch=spatial.resize_bilinear_sketch),
+    "ResizeNearestNeighbor": Rule(spatial.resize_nearest, (1,)),
+    "Pad": Rule(spatial.pad, (1,)),
+    "PadV2": Rule(spatial.pad, (1, 2)),
+    "MirrorPad": Rule(spatial.mirror_pad, (1,)),
+    "SpaceToBatchND": Rule(spatial.space_to_batch, (1, 2)),
+    "BatchToSpaceND": Rule(spatial.batch_to_space, (1, 2)),
+    "DepthToSpace": Rule(spatial.depth_to_space),
+    "SpaceToDepth": Rule(spatial.space_to_depth),
+}
+
+OPS: dict[str, Rule] = {**ELEMENTWISE, **UNCHANGED, **SHAPING, **SPATIAL}
