@@ -26,7 +26,7 @@ def read_assets(folder: Path) -> dict[str, np.ndarray]:
     """Every asset of the published pack, under its name and in the shape of the prepared pack."""
     model = _morphable_model(folder)
     layout = _layout(folder, len(model["bfm.mean_shape"]))
-    return model | layout | _albedo(folder) | _alignment(folder)
+    return model | layout | _alignment(folder) | _albedo(folder)
 
 
 @dataclass(frozen=True)

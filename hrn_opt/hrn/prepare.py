@@ -67,25 +67,26 @@ def prepare(published: Path, folder: Path, *, progress: Progress | None = None) 
         tell("Checking the files", 0.0)
         report = pack.verify(published)
         known = _recorded_sources(folder)
-        usable = _is_usable(folder)
-        if usable and _unchanged_at_a_glance(report, known):
-            return folder
+        if _is_usable(folder):
+            if _unchanged_at_a_glance(report, known):
+                return folder
+            sources = _fingerprints(report)
+            if _hashes(known) == _hashes(sources):
+                _remember(sources, folder)
+                return folder
+        tensors = _tensors(report, tell)
+        tell("Writing", 0.8)
         sources = _fingerprints(report)
         _warn_of_changes(known, sources)
-        if usable and _hashes(known) == _hashes(sources):
-            _remember(sources, folder)
-        else:
-            pack.check_kept_files(report)
-            tensors = _tensors(report, tell)
-            tell("Writing", 0.8)
-            with _appearing_whole(folder) as partial:
-                _write(tensors, report, sources, partial)
+        with _appearing_whole(folder) as partial:
+            _write(tensors, report, sources, partial)
     tell("Prepared", 1.0)
     return folder
 
 
 def _tensors(report: pack.PackReport, tell: Progress) -> dict[str, Tensor]:
-    """Everything that the prepared pack's one file holds."""
+    """Everything that the prepared pack's one file holds; an error when any file of the pack is not as it should be."""
+    pack.check_kept_files(report)
     tell("Folding the networks", 0.3)
     networks = _network_tensors(report)
     tell("Bringing the face model into shape", 0.6)
