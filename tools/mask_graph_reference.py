@@ -17,7 +17,7 @@ What it writes:
     masks.npz       `images` (2, 224, 224, 3) uint8, and for each graph NAME TensorFlow's masks, (2, 76, 76) float32:
                     every third row and column, and the last ones
     operations.npz  for each case of mask_graph_ops.py: NAME/graph, NAME/input, NAME/output
-    unet.onnx       unet.pb through tools/convert_mask.py, for the second route
+    unet.onnx, loop.onnx   the two graphs through tools/convert_mask.py, for the second route
 
 Weights and images are seeded; the answers are of TensorFlow 2.21.0 on a CPU.
 """
@@ -275,7 +275,8 @@ def main() -> None:
     write_masks(options.folder)
     write_operations(options.folder)
     convert = [sys.executable, str(Path(__file__).with_name("convert_mask.py"))]
-    subprocess.run([*convert, str(options.folder / "unet.pb"), str(options.folder / "unet.onnx")], check=True)
+    for name in ("unet", "loop"):
+        subprocess.run([*convert, str(options.folder / f"{name}.pb")], check=True)
 
 
 if __name__ == "__main__":

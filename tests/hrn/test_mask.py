@@ -55,16 +55,17 @@ def test_graph_comes_first(tmp_path, masks, landmarks):
 
 def test_onnx_comes_second(tmp_path, masks, landmarks):
     pytest.importorskip("onnxruntime")
-    result = made(pack(tmp_path, "loop.pb", "unet.onnx"), masks, landmarks)
+    result = made(pack(tmp_path, "loop.pb", "loop.onnx"), masks, landmarks)
     assert result.source == "onnx"
     assert "NextIteration" in result.note
-    assert error(result, masks["unet"][1]) < TOLERANCE
+    assert error(result, masks["loop"][1]) < TOLERANCE
 
 
 def test_onnx_stands_in_for_a_missing_graph(tmp_path, masks, landmarks):
     pytest.importorskip("onnxruntime")
     result = made(pack(tmp_path, onnx="unet.onnx"), masks, landmarks)
     assert result.source == "onnx" and "segment_face.pb is not in" in result.note
+    assert error(result, masks["unet"][1]) < TOLERANCE
 
 
 def test_outline_comes_third(tmp_path, masks, landmarks):

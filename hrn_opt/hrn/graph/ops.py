@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,8 +43,8 @@ def _plain(function: Callable[..., Tensor], *static: int) -> Rule:
 
 
 def _broadcast(attributes: Attributes, *xs: Tensor) -> Tensor:
-    """Shape and type of an elementwise operation's result."""
-    return torch.empty(torch.broadcast_shapes(*(x.shape for x in xs)), dtype=xs[-1].dtype, device="meta")
+    """Shape and type of an elementwise operation's result; torch's own rule would import sympy, one second."""
+    return torch.empty(np.broadcast_shapes(*(tuple(x.shape) for x in xs)), dtype=xs[-1].dtype, device="meta")
 
 
 def _broadcast_yes_no(attributes: Attributes, *xs: Tensor) -> Tensor:
@@ -88,6 +89,19 @@ def _mat_mul(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
     x = x.transpose(-1, -2) if attributes.get("transpose_a") or attributes.get("adj_x") else x
     y = y.transpose(-1, -2) if attributes.get("transpose_b") or attributes.get("adj_y") else y
     return torch.matmul(x, y)
+
+
+def _mat_mul_sketch(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
+    rows, inner = x.shape[-2:] if not (attributes.get("transpose_a") or attributes.get("adj_x")) else x.shape[:-3:-1]
+    other, columns = y.shape[-2:] if not (attributes.get("transpose_b") or attributes.get("adj_y")) else y.shape[:-3:-1]
+    if inner != other:
+        raise ValueError(f"a product of {tuple(x.shape)} and {tuple(y.shape)}")
+    batch = np.broadcast_shapes(tuple(x.shape[:-2]), tuple(y.shape[:-2]))
+    return torch.empty((*batch, rows, columns), dtype=x.dtype, device="meta")
+
+
+def _reduction(function: Callable[[Tensor, list[int], bool], Tensor]) -> Rule:
+    return Rule(shaping.reducer(function), (1,), sketch=shaping.reducer(shaping.reduction_sketch))
 
 
 def _add_n(attributes: Attributes, *xs: Tensor) -> Tensor:
@@ -168,12 +182,10 @@ ELEMENTWISE = {
     "LogicalNot": _yes_no(torch.logical_not),
     "Select": Rule(_select, sketch=lambda attributes, condition, x, y: x),
     "SelectV2": _each(torch.where),
-    "MatMul": Rule(_mat_mul),
-    "BatchMatMul": Rule(_mat_mul),
-    "BatchMatMulV2": Rule(_mat_mul),
+    "MatMul": Rule(_mat_mul, sketch=_mat_mul_sketch),
+    "BatchMatMul": Rule(_mat_mul, sketch=_mat_mul_sketch),
+    "BatchMatMulV2": Rule(_mat_mul, sketch=_mat_mul_sketch),
 }
-
-SKETCHED_REDUCTION = shaping.reducer(_maximum_of_axes)
 
 UNCHANGED = {
     name: _plain(lambda x: x) for name in ("Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient")
@@ -189,9 +201,9 @@ SHAPING = {
     "Squeeze": Rule(shaping.squeeze),
     "ExpandDims": Rule(shaping.expand_dims, (1,)),
     "Transpose": Rule(shaping.transpose, (1,)),
-    "Tile": Rule(shaping.tile, (1,)),
+    "Tile": Rule(shaping.tile, (1,), sketch=shaping.tile_sketch),
     "BroadcastTo": Rule(shaping.broadcast_to, (1,)),
-    "ReverseV2": Rule(shaping.reverse, (1,)),
+    "ReverseV2": Rule(shaping.reverse, (1,), sketch=shaping.same_shape_sketch),
     "ConcatV2": Rule(shaping.concat, (-1,), sketch=shaping.concat_sketch),
     "Concat": Rule(shaping.concat_axis_first, (0,), sketch=shaping.concat_axis_first_sketch),
     "Pack": Rule(shaping.pack, sketch=shaping.pack_sketch),
@@ -202,32 +214,36 @@ SHAPING = {
     "StridedSlice": Rule(shaping.strided_slice, (1, 2, 3)),
     "Gather": Rule(shaping.gather),
     "GatherV2": Rule(shaping.gather, (2,)),
-    "Fill": Rule(shaping.fill, (0,)),
+    "Fill": Rule(shaping.fill, (0,), sketch=shaping.fill_sketch),
     "Range": Rule(shaping.range_, (0, 1, 2)),
-    "ZerosLike": _plain(torch.zeros_like),
-    "OnesLike": _plain(torch.ones_like),
+    "ZerosLike": _each(torch.zeros_like),
+    "OnesLike": _each(torch.ones_like),
     "OneHot": Rule(shaping.one_hot, (1, 2, 3), sketch=shaping.one_hot_sketch),
-    "ArgMax": Rule(shaping.arg_max, (1,)),
-    "ArgMin": Rule(shaping.arg_min, (1,)),
-    "Mean": Rule(shaping.reducer(shaping.mean), (1,), sketch=SKETCHED_REDUCTION),
-    "Sum": Rule(shaping.reducer(shaping.sum_), (1,)),
-    "Prod": Rule(shaping.reducer(shaping.product), (1,)),
-    "Max": Rule(shaping.reducer(_maximum_of_axes), (1,)),
-    "Min": Rule(shaping.reducer(_minimum_of_axes), (1,)),
-    "All": Rule(shaping.reducer(shaping.all_), (1,), sketch=SKETCHED_REDUCTION),
-    "Any": Rule(shaping.reducer(shaping.any_), (1,), sketch=SKETCHED_REDUCTION),
+    "ArgMax": Rule(shaping.arg_max, (1,), sketch=shaping.arg_sketch),
+    "ArgMin": Rule(shaping.arg_min, (1,), sketch=shaping.arg_sketch),
+    "Mean": _reduction(shaping.mean),
+    "Sum": _reduction(shaping.sum_),
+    "Prod": _reduction(shaping.product),
+    "Max": _reduction(_maximum_of_axes),
+    "Min": _reduction(_minimum_of_axes),
+    "All": _reduction(shaping.all_),
+    "Any": _reduction(shaping.any_),
 }
 
 SPATIAL = {
-    "Conv2D": Rule(spatial.conv2d, layouts={1: spatial.ordinary_filter}),
-    "DepthwiseConv2dNative": Rule(spatial.depthwise_conv2d, layouts={1: spatial.depthwise_filter}),
-    "Conv2DBackpropInput": Rule(spatial.conv2d_backprop_input, (0,), {1: spatial.ordinary_filter}),
+    "Conv2D": Rule(spatial.conv2d, (), {1: spatial.ordinary_filter}, spatial.conv2d_sketch),
+    "DepthwiseConv2dNative": Rule(
+        spatial.depthwise_conv2d, (), {1: spatial.depthwise_filter}, spatial.depthwise_conv2d_sketch
+    ),
+    "Conv2DBackpropInput": Rule(
+        spatial.conv2d_backprop_input, (0,), {1: spatial.ordinary_filter}, spatial.conv2d_backprop_input_sketch
+    ),
     "FusedBatchNorm": Rule(spatial.fused_batch_norm, sketch=spatial.fused_batch_norm_sketch),
     "FusedBatchNormV2": Rule(spatial.fused_batch_norm, sketch=spatial.fused_batch_norm_sketch),
     "FusedBatchNormV3": Rule(spatial.fused_batch_norm, sketch=spatial.fused_batch_norm_sketch),
     "BiasAdd": Rule(spatial.bias_add, sketch=spatial.bias_add_sketch),
-    "MaxPool": Rule(spatial.max_pool),
-    "AvgPool": Rule(spatial.avg_pool, sketch=spatial.max_pool),
+    "MaxPool": Rule(spatial.max_pool, sketch=spatial.pool_sketch),
+    "AvgPool": Rule(spatial.avg_pool, sketch=spatial.pool_sketch),
     "ResizeBilinear": Rule(spatial.resize_bilinear, (1,), sketch=spatial.resize_bilinear_sketch),
     "ResizeNearestNeighbor": Rule(spatial.resize_nearest, (1,)),
     "Pad": Rule(spatial.pad, (1,)),

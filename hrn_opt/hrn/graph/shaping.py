@@ -72,6 +72,15 @@ def tile(attributes: Attributes, x: Tensor, counts: Tensor) -> Tensor:
     return x.repeat(counts.tolist())
 
 
+def tile_sketch(attributes: Attributes, x: Tensor, counts: Tensor) -> Tensor:
+    sizes = [size * count for size, count in zip(x.shape, counts.tolist(), strict=True)]
+    return torch.empty(sizes, dtype=x.dtype, device="meta")
+
+
+def same_shape_sketch(attributes: Attributes, x: Tensor, *others: Tensor) -> Tensor:
+    return x
+
+
 def broadcast_to(attributes: Attributes, x: Tensor, sizes: Tensor) -> Tensor:
     return x.broadcast_to(sizes.tolist())
 
@@ -187,6 +196,10 @@ def fill(attributes: Attributes, sizes: Tensor, value: Tensor) -> Tensor:
     return value.reshape([1] * len(numbers)).expand(numbers).clone()
 
 
+def fill_sketch(attributes: Attributes, sizes: Tensor, value: Tensor) -> Tensor:
+    return torch.empty(sizes.tolist(), dtype=value.dtype, device="meta")
+
+
 def range_(attributes: Attributes, start: Tensor, limit: Tensor, step: Tensor) -> Tensor:
     first, last, stride = start.item(), limit.item(), step.item()
     _limit(abs((last - first) / stride))
@@ -227,6 +240,11 @@ def reducer(function):
     return reduce
 
 
+def reduction_sketch(x: Tensor, axes: list[int], keep: bool) -> Tensor:
+    sizes = [1 if axis in axes else size for axis, size in enumerate(x.shape) if keep or axis not in axes]
+    return torch.empty(sizes, dtype=x.dtype, device="meta")
+
+
 def mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return x.mean(axes, keep) if x.is_floating_point() else x.double().mean(axes, keep).to(x.dtype)
 
@@ -255,6 +273,10 @@ def any_(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 def arg_max(attributes: Attributes, x: Tensor, axis: Tensor) -> Tensor:
     return x.argmax(int(axis)).to(torch_dtype(attributes, "output_type", 9))
+
+
+def arg_sketch(attributes: Attributes, x: Tensor, axis: Tensor) -> Tensor:
+    return torch.empty(x.select(int(axis), 0).shape, dtype=torch_dtype(attributes, "output_type", 9), device="meta")
 
 
 def arg_min(attributes: Attributes, x: Tensor, axis: Tensor) -> Tensor:

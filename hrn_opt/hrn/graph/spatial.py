@@ -118,11 +118,60 @@ def depthwise_conv2d(attributes: Attributes, x: Tensor, weight: Tensor) -> Tenso
     return _like(attributes, _convolve(attributes, planes, weight, planes.shape[1]))
 
 
+def _slid(attributes: Attributes, planes: Tensor, window_hw, dilations, channels: int) -> Tensor:
+    """Shape of what comes out when a window slides over a picture, in the operation's own layout."""
+    strides, size_hw = _spatial(attributes, "strides"), tuple(planes.shape[2:])
+    margins = _margins(attributes, size_hw, window_hw, strides, dilations)
+    padded_hw = (size_hw[0] + margins.top + margins.bottom, size_hw[1] + margins.left + margins.right)
+    out = []
+    for axis in range(2):
+        reach = (window_hw[axis] - 1) * dilations[axis] + 1
+        if padded_hw[axis] < reach or window_hw[axis] < 1:
+            raise ValueError(f"a window of {reach} on a picture of {padded_hw[axis]}")
+        out.append((padded_hw[axis] - reach) // strides[axis] + 1)
+    return _like(attributes, torch.empty((planes.shape[0], channels, *out), dtype=planes.dtype, device="meta"))
+
+
+def conv2d_sketch(attributes: Attributes, x: Tensor, weight: Tensor) -> Tensor:
+    planes, (out_channels, in_channels) = _planes(attributes, x), weight.shape[:2]
+    groups = planes.shape[1] // max(in_channels, 1)
+    if groups < 1 or groups * in_channels != planes.shape[1] or out_channels % groups:
+        raise ValueError(f"{planes.shape[1]} channels, filtered by ({out_channels}, {in_channels})")
+    return _slid(attributes, planes, weight.shape[2:], _spatial(attributes, "dilations"), out_channels)
+
+
+def depthwise_conv2d_sketch(attributes: Attributes, x: Tensor, weight: Tensor) -> Tensor:
+    planes = _planes(attributes, x)
+    if planes.shape[1] < 1 or weight.shape[0] % planes.shape[1]:
+        raise ValueError(f"{planes.shape[1]} channels, filtered by {weight.shape[0]}")
+    return _slid(attributes, planes, weight.shape[2:], _spatial(attributes, "dilations"), weight.shape[0])
+
+
+def pool_sketch(attributes: Attributes, x: Tensor) -> Tensor:
+    planes = _planes(attributes, x)
+    return _slid(attributes, planes, _spatial(attributes, "ksize"), (1, 1), planes.shape[1])
+
+
+def conv2d_backprop_input_sketch(attributes: Attributes, sizes: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    planes, (in_channels, out_channels) = _planes(attributes, x), weight.shape[:2]
+    batch_hw = (planes.shape[0], *_output_hw(attributes, sizes))
+    whole = torch.empty((batch_hw[0], out_channels, *batch_hw[1:]), dtype=x.dtype, device="meta")
+    forward = _slid(attributes, whole, weight.shape[2:], _spatial(attributes, "dilations"), in_channels)
+    if forward.shape != x.shape:
+        raise ValueError(f"a picture of {tuple(x.shape)} where {tuple(forward.shape)} is wanted")
+    return _like(attributes, whole)
+
+
+def _output_hw(attributes: Attributes, sizes: Tensor) -> list[int]:
+    """(height, width) from what a transposed convolution is asked for: all four sizes, or these two."""
+    numbers = sizes.tolist()
+    return numbers[-2:] if len(numbers) == 2 or _channels_first(attributes) else numbers[1:3]
+
+
 def conv2d_backprop_input(attributes: Attributes, sizes: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     """The transposed convolution: `sizes` is the shape of what comes out."""
     planes = _planes(attributes, x)
-    out = sizes.tolist()
-    out_hw = out[-2:] if len(out) == 2 or _channels_first(attributes) else out[1:3]
+    out_hw = _output_hw(attributes, sizes)
     strides, dilations = _spatial(attributes, "strides"), _spatial(attributes, "dilations")
     margins = _margins(attributes, out_hw, weight.shape[2:], strides, dilations)
     before = (margins.top, margins.left)
