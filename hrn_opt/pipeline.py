@@ -1,4 +1,4 @@
-"""The method on one screen: find → align → shape → texture → finish.
+"""The method on one screen: find → align → shape → detail → texture → finish.
 
 Every front (page, command line, batch) drives `Reconstructor.stream`; every model answers the `FaceModel` protocol.
 """
@@ -8,41 +8,49 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from hrn_opt.errors import FaceNotThere, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.photo import open_photo
 from hrn_opt.runtime import torch_threads
-from hrn_opt.types import Camera, Face, Mesh, Photo, Reconstruction, Stage, StageEvent, StageTiming, UVTexture, Want
+from hrn_opt.types import Face, Hints, Photo, Reconstruction, Request, Stage, StageEvent, StageTiming, Want
 
-TEXTURE_SIZES = (512, 4096)  # smallest and largest texture side on request
+SMALLEST_TEXTURE, LARGEST_TEXTURE = 512, 4096
 DEFAULT_TEXTURE_SIZE = 1024
 
 # How much of the whole is done after each stage, by its share of the time on two CPU cores.
-_FRACTION_AFTER = {Stage.FIND: 0.4, Stage.ALIGN: 0.55, Stage.SHAPE: 0.65, Stage.TEXTURE: 0.95, Stage.FINISH: 1.0}
+_FRACTION_AFTER = {
+    Stage.FIND: 0.3,
+    Stage.ALIGN: 0.4,
+    Stage.SHAPE: 0.5,
+    Stage.DETAIL: 0.8,
+    Stage.TEXTURE: 0.95,
+    Stage.FINISH: 1.0,
+}
 
 Answer = TypeVar("Answer")
 
 
-class ModelShape(Protocol):
-    """A face's geometry, with whatever else the model's texture stage needs."""
-
-    mesh: Mesh
-    camera: Camera
-
-
 class FaceModel(Protocol):
-    """What a model answers; the pipeline knows no more of it."""
+    """What a model answers; the pipeline hands each stage's answer to the next and knows no more of it."""
 
     name: str
     cpu_threads: int  # that its stages run fastest on
+    extra_texture_sizes: tuple[int, ...]  # that it has besides 512 to 4096
+    has_detail: bool  # whether there is a detail stage
+    takes_hints: bool
 
     def find(self, photo: Photo) -> tuple[Face, ...]: ...
-    def align(self, photo: Photo, face: Face) -> Any: ...
-    def shape(self, aligned: Any) -> ModelShape: ...
-    def texture(self, photo: Photo, shape: ModelShape, size: int) -> UVTexture: ...
+    def face_at(self, landmarks: Tensor) -> Face: ...
+    def align(self, request: Request) -> Any: ...
+    def shape(self, request: Request, aligned: Any) -> Any: ...
+    def detail(self, request: Request, shape: Any) -> Any: ...
+    def texture(self, request: Request, detail: Any) -> Any: ...
+    def finish(self, request: Request, detail: Any, texture: Any) -> Reconstruction: ...
 
 
 class Reconstructor:
@@ -76,33 +84,56 @@ class Reconstructor:
         texture_size: int = DEFAULT_TEXTURE_SIZE,
         faces: tuple[Face, ...] | None = None,
         stop: threading.Event | None = None,
+        hints: Hints | None = None,
     ) -> Iterator[StageEvent]:
         """One event after each stage; the last one carries the reconstruction.
 
-        face: which one, 0 is the largest.   want: how much work is done.   texture_size: 512 to 4096.
+        face: which one, 0 is the largest.   want: how much work is done.   texture_size: 512 to 4096; HRN also 256.
         faces: from an earlier `find` of this photo, to spare that stage.   stop: raises Stopped before the next stage.
+        hints: what is known of the face already; with its landmarks there is nothing to find.
         Options and the face number are checked before any work.
         """
-        want, size = Want.parse(want), _checked_size(texture_size)
+        want, size, hints = Want.parse(want), self._checked_size(texture_size), self._checked_hints(hints)
         photo = open_photo(photo)
         clock = _StageClock(stop, self._model.cpu_threads)
+        if hints.landmarks is not None:
+            faces = (self._model.face_at(hints.landmarks),)
         faces = clock.run(Stage.FIND, self.find, photo) if faces is None else faces
-        chosen = _chosen(faces, face)
+        request = Request(photo, _chosen(faces, face), face, want, size, hints)
         yield clock.event(Stage.FIND, faces=faces)
-        aligned = clock.run(Stage.ALIGN, self._model.align, photo, chosen)
+        aligned = clock.run(Stage.ALIGN, self._model.align, request)
         yield clock.event(Stage.ALIGN)
-        shape = clock.run(Stage.SHAPE, self._model.shape, aligned)
+        shape = clock.run(Stage.SHAPE, self._model.shape, request, aligned)
         yield clock.event(Stage.SHAPE)
-        texture = clock.run(Stage.TEXTURE, self._model.texture, photo, shape, size)
+        if self._model.has_detail:
+            shape = clock.run(Stage.DETAIL, self._model.detail, request, shape)
+            yield clock.event(Stage.DETAIL)
+        texture = clock.run(Stage.TEXTURE, self._model.texture, request, shape)
         yield clock.event(Stage.TEXTURE)
-        mesh = shape.mesh if want.level >= Want.MESH.level else None
-        result = Reconstruction(self.name, photo.name, face, chosen, texture, shape.camera, mesh, clock.timings)
-        yield clock.event(Stage.FINISH, reconstruction=result)
+        result = clock.run(Stage.FINISH, self._model.finish, request, shape, texture)
+        yield clock.event(Stage.FINISH, reconstruction=replace(result, timings=clock.timings))
 
-    def reconstruct(self, photo, **options) -> Reconstruction:
-        """The last event's reconstruction; options as for `stream`."""
+    def reconstruct(self, photo, *, landmarks=None, skin_mask=None, face_widening=None, **options) -> Reconstruction:
+        """The last event's reconstruction; options as for `stream`.
+
+        landmarks: (68, 2), skin_mask: (224, 224), 0..255 or 0..1, face_widening: as `types.Hints` says, for HRN.
+        """
+        if not (landmarks is None and skin_mask is None and face_widening is None):
+            options["hints"] = Hints.of(landmarks, skin_mask, face_widening)
         *_, last = self.stream(photo, **options)
         return last.reconstruction
+
+    def _checked_hints(self, hints: Hints | None) -> Hints:
+        if hints is not None and not self._model.takes_hints:
+            raise OptionInvalid(f"Landmarks, skin mask and widening are HRN's; this is the {self.name} model.")
+        return hints or Hints()
+
+    def _checked_size(self, texture_size: int) -> int:
+        extra = self._model.extra_texture_sizes
+        if type(texture_size) is int and (texture_size in extra or SMALLEST_TEXTURE <= texture_size <= LARGEST_TEXTURE):
+            return texture_size
+        choices = "".join(f"{size} or " for size in extra) + f"a whole number, {SMALLEST_TEXTURE} to {LARGEST_TEXTURE}"
+        raise OptionInvalid(f"texture_size={texture_size!r} is not possible; use {choices}.")
 
 
 class _StageClock:
@@ -128,15 +159,6 @@ class _StageClock:
 
     def event(self, stage: Stage, **extra) -> StageEvent:
         return StageEvent(stage, _FRACTION_AFTER[stage], self._seconds.get(stage, 0.0), **extra)
-
-
-def _checked_size(texture_size: int) -> int:
-    smallest, largest = TEXTURE_SIZES
-    if type(texture_size) is not int or not smallest <= texture_size <= largest:
-        raise OptionInvalid(
-            f"texture_size={texture_size!r} is not possible; use a whole number, {smallest} to {largest}."
-        )
-    return texture_size
 
 
 def _chosen(faces: tuple[Face, ...], face: int) -> Face:

@@ -177,6 +177,53 @@ class UVTexture:
 
 
 @dataclass(frozen=True)
+class Hints:
+    """What a caller knows about a face already; HRN only.
+
+    landmarks: (68, 2) photo pixels, x right, y down; the face need not be found then.
+    skin_mask: (224, 224) 0..1, how far each pixel of HRN's own crop is skin.
+    face_widening: how much the fit's target is widened, 0.03 as published; 0 for the plain crop.
+    """
+
+    landmarks: Tensor | None = None
+    skin_mask: Tensor | None = None
+    face_widening: float = 0.03
+
+    def __post_init__(self):
+        for name, shape in (("landmarks", (68, 2)), ("skin_mask", (224, 224))):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if tuple(value.shape) != shape:
+                raise OptionInvalid(f"{name} must be {shape}, got {tuple(value.shape)}.")
+            if not value.isfinite().all():
+                raise OptionInvalid(f"{name} holds values that are no numbers.")
+        if not 0 <= self.face_widening <= 1:
+            raise OptionInvalid(f"face_widening={self.face_widening!r} is not possible; use 0 to 1.")
+
+    @classmethod
+    def of(cls, landmarks=None, skin_mask=None, face_widening: float | None = None) -> Hints:
+        """From arrays, tensors or nested lists; a skin mask with a value above 1 counts as 0..255."""
+        points = None if landmarks is None else torch.as_tensor(np.asarray(landmarks, np.float64))
+        mask = None if skin_mask is None else torch.as_tensor(np.asarray(skin_mask, np.float32))
+        if mask is not None and mask.numel() and mask.max() > 1:
+            mask = mask / 255
+        return cls(points, mask, cls.face_widening if face_widening is None else face_widening)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One face of one photo, and how much to make of it."""
+
+    photo: Photo
+    face: Face
+    face_index: int
+    want: Want
+    texture_size: int
+    hints: Hints
+
+
+@dataclass(frozen=True)
 class StageTiming:
     stage: Stage
     seconds: float
@@ -189,6 +236,10 @@ class Reconstruction:
     model: the model's name.   photo_name: the photo's.   face_index: which face, 0 is the largest.
     mesh: None when only the texture was asked for.   camera: lays the mesh back over the photo.
     timings: one entry a stage, in the order run.
+
+    From HRN only, on the CPU, float32 and as published: coefficients: (257,).   texture_float: (256, 256, 3) RGB,
+    0..1 before clipping.   deformation: (3, 64, 64) and displacement: (1, 256, 256), decimetres.
+    mask_source: where the skin mask came from: "graph", "onnx", "outline" or "caller".
     """
 
     model: str
@@ -199,6 +250,11 @@ class Reconstruction:
     camera: Camera
     mesh: Mesh | None = None
     timings: tuple[StageTiming, ...] = ()
+    coefficients: Tensor | None = None
+    texture_float: Tensor | None = None
+    deformation: Tensor | None = None
+    displacement: Tensor | None = None
+    mask_source: str = ""
 
     @property
     def seconds(self) -> float:

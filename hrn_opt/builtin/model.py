@@ -14,7 +14,7 @@ from hrn_opt.builtin.face_mesh import FaceMesh, load_face_mesh
 from hrn_opt.builtin.shape import Shape, fit_shape
 from hrn_opt.builtin.texture import LAYOUT_PX, paint
 from hrn_opt.builtin.weights import BuiltinNetworks, load_networks
-from hrn_opt.types import Box, Face, Photo, UVTexture
+from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, UVTexture, Want
 from hrn_opt.uvmap import UVLayout, rasterize_layout
 
 NAME = "builtin"
@@ -31,6 +31,9 @@ class BuiltinModel:
     name = NAME
     # The networks are too small to share out: on busy cores two threads wait for each other (medians up to 480 ms).
     cpu_threads = 1
+    extra_texture_sizes = ()
+    has_detail = False
+    takes_hints = False
 
     @classmethod
     def load(cls) -> BuiltinModel:
@@ -50,15 +53,32 @@ class BuiltinModel:
         faces = [_face(one) for one in _distinct(located)]
         return tuple(sorted(faces, key=lambda face: face.box.area, reverse=True))
 
-    def align(self, photo: Photo, face: Face) -> Tensor:
-        """(478, 3) settled points."""
-        return settle_points(self.networks.mesh, photo.rgb, face.points)
+    def face_at(self, landmarks: Tensor) -> Face:
+        raise NotImplementedError("the embedded model takes no landmarks")
 
-    def shape(self, aligned: Tensor) -> Shape:
+    def align(self, request: Request) -> Tensor:
+        """(478, 3) settled points."""
+        return settle_points(self.networks.mesh, request.photo.rgb, request.face.points)
+
+    def shape(self, request: Request, aligned: Tensor) -> Shape:
         return fit_shape(self.face_mesh, aligned)
 
-    def texture(self, photo: Photo, shape: Shape, size: int) -> UVTexture:
-        return paint(photo.rgb, shape, self.layout, self.face_mesh.outline_distance, size)
+    def detail(self, request: Request, shape: Shape) -> Shape:
+        raise NotImplementedError("the embedded model has no detail stage")
+
+    def texture(self, request: Request, shape: Shape) -> UVTexture:
+        return paint(request.photo.rgb, shape, self.layout, self.face_mesh.outline_distance, request.texture_size)
+
+    def finish(self, request: Request, shape: Shape, texture: UVTexture) -> Reconstruction:
+        return Reconstruction(
+            model=self.name,
+            photo_name=request.photo.name,
+            face_index=request.face_index,
+            face=request.face,
+            texture=texture,
+            camera=shape.camera,
+            mesh=shape.mesh if request.want.level >= Want.MESH.level else None,
+        )
 
 
 def _distinct(located: list[FacePoints]) -> list[FacePoints]:

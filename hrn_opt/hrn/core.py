@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,8 @@ from hrn_opt.hrn.unwrap import UVGrid, unwrap
 from hrn_opt.sparse import SparseMap
 
 
-@dataclass(frozen=True)
-class Networks:
-    """The four networks of the texture path; forward is each one's only entry point."""
+class Networks(Protocol):
+    """The four networks of the texture path."""
 
     recon: nn.Module
     de_retouch: nn.Module

@@ -1,0 +1,162 @@
+"""HRN behind the protocol that the pipeline drives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrn_opt.hrn import core
+from hrn_opt.hrn.align import Crops, align, to_unit
+from hrn_opt.hrn.find import FindNetworks, WorkingPhoto, find_faces, working_photo
+from hrn_opt.hrn.load import TextureNetworks, load_assets, load_find_networks, load_skin_mask
+from hrn_opt.hrn.mask import SkinMask
+from hrn_opt.hrn.mesh import face_mesh, photo_camera
+from hrn_opt.hrn.prepared import PreparedPack
+from hrn_opt.hrn.texture import enlarge
+from hrn_opt.hrn.unwrap import UV_PX
+from hrn_opt.hrn.widen import widen
+from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, UVTexture, Want
+
+NAME = "hrn"
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """One face in the networks' frame.
+
+    working: the photo that the crops were cut from.   skin: (1, 1, 224, 224) 0..1.   target: (1, 3, 224, 224) 0..1,
+    what the texture fit should meet.   mask_source: where the skin mask came from.
+    """
+
+    working: WorkingPhoto
+    crops: Crops
+    skin: Tensor
+    target: Tensor
+    mask_source: str
+
+
+@dataclass(frozen=True)
+class Shaped:
+    aligned: Aligned
+    low: core.Base
+
+
+@dataclass(frozen=True)
+class Detailed:
+    aligned: Aligned
+    low: core.Base
+    fine: core.Detail
+
+
+@dataclass(frozen=True)
+class Painted:
+    """texture: as asked for.   official: (256, 256, 3) float32 RGB 0..1, as published, before clipping."""
+
+    texture: UVTexture
+    official: Tensor
+
+
+@dataclass(frozen=True)
+class HrnModel:
+    """The published method on one device."""
+
+    pack: PreparedPack
+    networks: TextureNetworks
+    assets: core.Assets
+    device: torch.device
+
+    name = NAME
+    cpu_threads = torch.get_num_threads()  # its networks are large enough to share out
+    extra_texture_sizes = (UV_PX,)
+    has_detail = True
+    takes_hints = True
+
+    @classmethod
+    def load(cls, pack: PreparedPack, device: torch.device, precision: torch.dtype) -> HrnModel:
+        networks = TextureNetworks(pack).halve(precision).to(device)
+        return cls(pack, networks, load_assets(pack, device, precision), device)
+
+    @cached_property
+    def find_networks(self) -> FindNetworks:
+        return load_find_networks(self.pack, self.device)
+
+    @cached_property
+    def skin_mask(self) -> SkinMask:
+        return load_skin_mask(self.pack, self.device)
+
+    def find(self, photo: Photo) -> tuple[Face, ...]:
+        """Every face, largest first; points are the 68 landmarks, whole numbers at the pixels' centres."""
+        working = working_photo(photo.rgb)
+        found = find_faces(self.find_networks, working).faces
+        return tuple(
+            Face(working.box_to_photo(face.box), working.to_photo(face.points.double()), face.score) for face in found
+        )
+
+    def face_at(self, landmarks: Tensor) -> Face:
+        low, high = landmarks.amin(0).tolist(), landmarks.amax(0).tolist()
+        return Face(Box(*low, *high), landmarks, 1.0)
+
+    def align(self, request: Request) -> Aligned:
+        working = working_photo(request.photo.rgb)
+        landmarks = working.from_photo(request.face.points.double())
+        crops = align(working.rgb, landmarks, self.pack.tensor("align.lm3d"))
+        skin, source = self._skin(request, crops, landmarks)
+        target = to_unit(self._target(request, crops))[None].to(self.device)
+        return Aligned(working, crops, skin[None, None].to(self.device), target, source)
+
+    def shape(self, request: Request, aligned: Aligned) -> Shaped:
+        return Shaped(aligned, core.base(self.networks, self.assets, aligned.crops.image[None].to(self.device)))
+
+    def detail(self, request: Request, shape: Shaped) -> Detailed:
+        detail_image = shape.aligned.crops.detail[None].to(self.device)
+        fine = core.detail(self.networks, self.assets, shape.low, detail_image, shape.aligned.skin)
+        return Detailed(shape.aligned, shape.low, fine)
+
+    def texture(self, request: Request, detail: Detailed) -> Painted:
+        fitted = core.texture(self.assets, detail.low, detail.fine, detail.aligned.target)[0]  # (3, 256, 256)
+        official = fitted.permute(1, 2, 0).cpu()
+        if request.texture_size == UV_PX:
+            seen = (detail.fine.seen[0, 0] * 255).round().byte().cpu().numpy()
+            return Painted(UVTexture(_to_bytes(official), seen), official)
+        camera = photo_camera(detail.aligned.crops.placement, detail.aligned.working)
+        return Painted(enlarge(request, detail.fine, self.assets, camera, fitted), official)
+
+    def finish(self, request: Request, detail: Detailed, texture: Painted) -> Reconstruction:
+        with_mesh = request.want.level >= Want.MESH.level
+        return Reconstruction(
+            model=self.name,
+            photo_name=request.photo.name,
+            face_index=request.face_index,
+            face=request.face,
+            texture=texture.texture,
+            camera=photo_camera(detail.aligned.crops.placement, detail.aligned.working),
+            mesh=face_mesh(detail.fine.vertices[0], self.assets) if with_mesh else None,
+            coefficients=detail.low.coefficients[0].float().cpu(),
+            texture_float=texture.official,
+            deformation=detail.fine.deformation[0].cpu(),
+            displacement=detail.fine.displacement[0].cpu(),
+            mask_source=detail.aligned.mask_source,
+        )
+
+    def _skin(self, request: Request, crops: Crops, landmarks: Tensor) -> tuple[Tensor, str]:
+        """(224, 224) 0..1 and where it came from."""
+        if request.hints.skin_mask is not None:
+            return request.hints.skin_mask, "caller"
+        result = self.skin_mask(torch.from_numpy(crops.rgb).to(self.device), crops.placement.from_photo(landmarks))
+        return result.values / 255, result.source
+
+    def _target(self, request: Request, crops: Crops) -> np.ndarray:
+        """(224, 224, 3) uint8: the crop, its face widened as the published fit wants it."""
+        if request.hints.face_widening == 0:
+            return crops.rgb
+        find = self.find_networks
+        return widen(find.retinaface, find.landmarks106, [crops.rgb], request.hints.face_widening)[0].rgb
+
+
+def _to_bytes(rgb: Tensor) -> np.ndarray:
+    """(H, W, 3) uint8 of RGB around 0..1, clipped."""
+    return (rgb * 255).round().clamp(0, 255).byte().numpy()
