@@ -127,6 +127,12 @@ def test_face_past_the_last_one(fake, face):
     assert fake.stages == [Stage.FIND]
 
 
+@pytest.mark.parametrize("face", ["largest", 0.5, None, True])
+def test_face_that_is_no_number(fake, face):
+    with pytest.raises(OptionInvalid, match="whole number"):
+        Reconstructor(fake).reconstruct(PHOTO, face=face)
+
+
 def test_no_face_is_said_by_find_and_by_reconstruct():
     empty = Reconstructor(FakeModel(face_count=0))
     for call in (empty.find, empty.reconstruct):

@@ -141,6 +141,34 @@ def test_small_faces(builtin, placed, scale, canvas_hw):
     assert_is_there(face, face_centre(scale, centre), scale * FACE_WIDTH)
 
 
+@pytest.mark.parametrize("roll_deg", [0, 90, 210])
+def test_faces_that_only_the_finer_tiles_show(builtin, placed, roll_deg):
+    scale, canvas_hw, centre = 0.42, (1000, 1230), (700, 520)  # 0.031 of the photo
+    face, *others = builtin.find(placed(scale, canvas_hw, centre, roll_deg))
+    assert_is_there(face, face_centre(scale, centre, roll_deg), scale * FACE_WIDTH)
+    assert not others
+
+
+@pytest.mark.parametrize(
+    "length, starts", [(100, [0]), (256, [0]), (257, [0, 1]), (448, [0, 192]), (449, [0, 96, 193])]
+)
+def test_tile_starts(length, starts):
+    assert detect._starts(length) == starts
+
+
+def test_a_box_round_another_shows_the_same_face():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [-10, -10, 25, 25], [8, 8, 18, 18], [30, 30, 40, 40]])
+    assert detect.same_face(boxes[0], boxes).tolist() == [True, True, False, False]
+
+
+def test_small_things_need_a_higher_score(monkeypatch):
+    boxes = torch.tensor([[0.0, 0, 40, 40], [0, 0, 40, 40], [50, 50, 300, 300], [50, 50, 300, 300]])
+    scores = torch.tensor([0.76, 0.74, 0.61, 0.59])
+    found = detect.Candidates(boxes, torch.zeros(4, 2, 2), scores)
+    monkeypatch.setattr(detect, "_detect_all", lambda network, rgb: found)
+    assert detect.detect(None, np.zeros((500, 1000, 3), np.uint8)).scores.tolist() == pytest.approx([0.76, 0.61])
+
+
 def test_a_face_that_fills_the_photo(builtin, photo):
     x, y = round(FACE_CENTRE[0]), round(FACE_CENTRE[1])
     (face,) = builtin.find(Photo(np.ascontiguousarray(photo.rgb[y - 58 : y + 60, x - 52 : x + 52])))
