@@ -1,6 +1,6 @@
 """Make docs/example.jpg: the example photo, its texture, and the face turned, all by this program.
 
-    python tools/readme_picture.py
+python tools/readme_picture.py
 """
 
 import math
