@@ -306,7 +306,9 @@ def main() -> int:
     try:
         serve(settings, lambda: load_warm(settings.model))
     except OSError as error:
-        print(f"app.py: cannot serve on {settings.host}:{settings.port}: {error}", file=sys.stderr)
+        reason = str(error).split(". ")[0]  # what follows in Gradio's message is for programmers
+        address = f"{settings.host}:{settings.port}"
+        print(f"app.py: cannot serve on {address}: {reason}; try another --port.", file=sys.stderr)
         return 1
     return 0
 

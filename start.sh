@@ -15,7 +15,7 @@ Usage: ./start.sh [command] [arguments]
   doctor  say what this machine has and what to do about what is missing (--json)
 
 The first start makes .venv and installs the pinned requirements. An active environment, or a container that has
-them all, is used as it is. PYTHON=path chooses the interpreter, HRN_OPT_NO_VENV=1 never makes a .venv,
+them all, is used as it is. PYTHON=path chooses the interpreter, HRN_OPT_NO_VENV=1 never makes a .venv (0: always),
 TORCH_INDEX_URL=url adds an index to take torch from (PyTorch's CPU index saves gigabytes on a machine without a GPU).
 TEXT
 }
@@ -33,7 +33,8 @@ find_python() {
       return
     fi
   done
-  fail "no Python 3.10 or newer found; install one (Debian, Ubuntu: sudo apt install python3 python3-venv) or set PYTHON=/path/to/python3."
+  fail "no Python 3.10 or newer found; set PYTHON=/path/to/python3, or install one\
+ (Debian, Ubuntu: sudo apt install python3 python3-venv)."
 }
 
 has_all() { # has_all PYTHON FILE...: every requirement is installed, in whatever version
@@ -76,10 +77,11 @@ make_venv() {
   if [[ -d $VENV ]] && ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
     rm -rf -- "$VENV" # half made, or its Python is gone
   fi
-  [[ -d $VENV ]] || "$python" -m venv "$VENV" || fail "could not make $VENV here; is the folder writable, the disk full?"
+  [[ -d $VENV ]] || "$python" -m venv "$VENV" || fail "could not make $VENV here; is the disk full?"
 }
 
-prepare_venv() { # prepare_venv PYTHON STAMP FILE...: the stamp is written last, so an interrupted install never looks done
+# prepare_venv PYTHON STAMP FILE...: the stamp is written last, so that an interrupted install never looks done
+prepare_venv() {
   local python=$1 stamp=$VENV/installed-$2 wanted
   shift 2
   wanted=$(digest "$python" "$@")
@@ -90,13 +92,25 @@ prepare_venv() { # prepare_venv PYTHON STAMP FILE...: the stamp is written last,
   printf '%s\n' "$wanted" >"$stamp"
 }
 
+uses_active() { # the environment that is active now, or was asked for, instead of .venv
+  case ${HRN_OPT_NO_VENV:-} in
+    1) true ;;
+    0) false ;;
+    *) [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]] ;;
+  esac
+}
+
+in_container() {
+  [[ "${HRN_OPT_NO_VENV:-}" != 0 ]] && [[ -e /.dockerenv || -e /run/.containerenv ]]
+}
+
 prepare() { # prepare STAMP FILE...: sets PY to a Python that has all requirements
   local python
   python=$(find_python)
   PY=$python
-  if [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" || "${HRN_OPT_NO_VENV:-}" == 1 ]]; then
+  if uses_active; then
     has_all "$python" "${@:2}" || install "$python" "${@:2}"
-  elif [[ -e /.dockerenv || -e /run/.containerenv ]] && has_all "$python" "${@:2}"; then
+  elif in_container && has_all "$python" "${@:2}"; then
     return
   else
     prepare_venv "$python" "$@"
@@ -119,7 +133,7 @@ run_tests() {
 examine() { # the doctor installs nothing, and looks through the Python that the other commands would use
   local python
   python=$(find_python)
-  [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" || "${HRN_OPT_NO_VENV:-}" == 1 || ! -x $VENV/bin/python ]] || python=$VENV/bin/python
+  uses_active || [[ ! -x $VENV/bin/python ]] || python=$VENV/bin/python
   # Not -m hrn_opt.doctor: that imports the package, and with it torch, which may be what is missing.
   exec "$python" -c "import runpy; runpy.run_path('hrn_opt/doctor.py', run_name='__main__')" "$@"
 }

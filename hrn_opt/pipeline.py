@@ -162,6 +162,8 @@ class _StageClock:
 
 
 def _chosen(faces: tuple[Face, ...], face: int) -> Face:
+    if type(face) is not int:
+        raise OptionInvalid(f"face={face!r} is not possible; use a whole number, 0 for the largest.")
     if not 0 <= face < len(faces):
         many = "1 face was" if len(faces) == 1 else f"{len(faces)} faces were"
         raise FaceNotThere(f"Face {face} does not exist: {many} found, counted from 0.")

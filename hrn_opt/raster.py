@@ -15,6 +15,8 @@ from torch import Tensor
 _CHUNK_CANDIDATES = 1 << 20
 _EMPTY = torch.iinfo(torch.int64).max
 _TRIANGLE_BITS = 32
+# A centre exactly on a shared edge can round to -6e-8 on both sides; without this it would see neither triangle.
+_EDGE_SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def rasterize(points: Tensor, faces: Tensor, size_hw: tuple[int, int]) -> Fragme
     for triangle, dx, dy in _candidates(setup):
         plane = setup.planes.index_select(0, triangle)  # (C, 4, 3)
         values = plane[..., 0] + plane[..., 1] * dx[:, None] + plane[..., 2] * dy[:, None]  # (C, 4)
-        inside = (values[:, :3].amin(1) >= 0).nonzero().squeeze(1)
+        inside = (values[:, :3].amin(1) >= -_EDGE_SLACK).nonzero().squeeze(1)
         triangle = triangle[inside]
         pixel = setup.first_pixel[triangle] + dy[inside].long() * width + dx[inside].long()
         key = (_ordered_bits(values[inside, 3]) << _TRIANGLE_BITS) | triangle

@@ -19,15 +19,23 @@ from hrn_opt.builtin.networks import BlazeFace
 from hrn_opt.photo import resize_longest
 
 INPUT_PX = 256
-# Longest side of the photo under the 2×2 tiles: they overlap by 64 px, twice the largest face that the
-# detector might miss at the first level.
-TILED_PX = 448
+TILED_PX = 448  # longest side of the photo under the 2×2 tiles, which overlap by 64 px
 MIN_SCORE = 0.5
 # An upright face over 0.06 of the photo scores at least 0.8. One turned by more than 90° can score 0.6 to 0.78, its
 # eyes misplaced; what scores less is mostly no face (measured on a portrait turned in steps of 30°).
 SURE_SCORE = 0.8
 DOUBTFUL_SCORE = 0.6
+# Faces over 0.04 of the photo reach 0.8 at any roll; things on their side that the mesh network takes for a face, 0.67.
+TURNED_MIN_SCORE = 0.7
+# Small things score high by chance (part of a rocket 0.70, a cheetah's coat 0.51, presence 1.0 and 0.94); a face too
+# dim or too far turned to score more is worth having only when it fills a tenth of the photo.
+SMALL_FACE = 0.1
+SMALL_MIN_SCORE = 0.75
 SAME_FACE_IOU = 0.3
+SAME_FACE_COVER = 0.6  # of the smaller box: a box round a whole head and one round its face are one face
+# Only where nothing sure was found: the photo at this size in overlapping tiles, for faces under 0.03 of it.
+FINE_TILED_PX = 960
+TILE_OVERLAP_PX = 64
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,43 @@ class Candidates:
 
 
 def detect(network: BlazeFace, photo_rgb: np.ndarray) -> Candidates:
-    """Every possible face of a (height, width, 3) uint8 photo; on its sides and upside down too when in doubt."""
+    """Every likely face of a (height, width, 3) uint8 photo, best first, at any roll."""
+    found = _detect_all(network, photo_rgb)
+    small = (found.boxes[:, 2] - found.boxes[:, 0]) < SMALL_FACE * max(photo_rgb.shape)
+    return _chosen(found, found.scores >= torch.where(small, SMALL_MIN_SCORE, DOUBTFUL_SCORE))
+
+
+def _detect_all(network: BlazeFace, photo_rgb: np.ndarray) -> Candidates:
+    """Candidates of any score; finer tiles and the photo's sides and top are looked at only when in doubt."""
     upright = _detect_upright(network, photo_rgb)
+    if not (upright.scores >= SURE_SCORE).any():
+        fine = _detect_in(network, _tiles(resize_longest(photo_rgb, FINE_TILED_PX), photo_rgb.shape))
+        upright = _merged(_concatenate([upright, fine]))
     likely = upright.scores[upright.scores >= DOUBTFUL_SCORE]
     if len(likely) and likely.min() >= SURE_SCORE:
         return upright
     turned = [_detect_turned(network, photo_rgb, quarter_turns) for quarter_turns in (1, 2, 3)]
-    return _best_of_each(_concatenate([upright, *turned]))
+    return _best_of_each(_concatenate(_consistent(upright, turned)))
+
+
+def _consistent(upright: Candidates, turned: list[Candidates]) -> list[Candidates]:
+    """Of the orientation with the best candidate all that is likely, of the others only what is sure.
+
+    The mesh network takes some weak candidates for faces that only show on their side, the tail of a space shuttle for
+    one.
+    """
+    orientations = [upright, *(_at_least(found, TURNED_MIN_SCORE) for found in turned)]
+    best = max(orientations, key=lambda found: found.scores[:1].sum())
+    return [found if found is best else _at_least(found, SURE_SCORE) for found in orientations]
+
+
+def _at_least(found: Candidates, score: float) -> Candidates:
+    return _chosen(found, found.scores >= score)
+
+
+def _chosen(found: Candidates, kept: Tensor) -> Candidates:
+    """kept: (K,) bool."""
+    return Candidates(found.boxes[kept], found.eyes[kept], found.scores[kept])
 
 
 def _detect_turned(network: BlazeFace, photo_rgb: np.ndarray, quarter_turns: int) -> Candidates:
@@ -78,11 +116,12 @@ def _detect_upright(network: BlazeFace, photo_rgb: np.ndarray) -> Candidates:
     windows = [_letterboxed(tiled, photo_rgb.shape)]
     if max(tiled.shape) > INPUT_PX:
         windows += _tiles(tiled, photo_rgb.shape)
-    images = torch.stack([window.image for window in windows])  # (B, 3, 256, 256)
-    raw = network(images)
-    found = []
-    for index, window in enumerate(windows):
-        found.append(_decode(raw.regressors[index], raw.logits[index], window))
+    return _detect_in(network, windows)
+
+
+def _detect_in(network: BlazeFace, windows: list[_Window]) -> Candidates:
+    raw = network(torch.stack([window.image for window in windows]))  # (B, 3, 256, 256)
+    found = [_decode(raw.regressors[k], raw.logits[k], window) for k, window in enumerate(windows)]
     return _merged(_concatenate(found))
 
 
@@ -104,17 +143,23 @@ def _letterboxed(tiled: np.ndarray, photo_shape: tuple) -> _Window:
 def _tiles(tiled: np.ndarray, photo_shape: tuple) -> list[_Window]:
     height, width = tiled.shape[:2]
     scale = torch.tensor([photo_shape[1] / width, photo_shape[0] / height])
-    tops, lefts = sorted({0, max(height - INPUT_PX, 0)}), sorted({0, max(width - INPUT_PX, 0)})
     windows = []
-    for top, left in product(tops, lefts):
+    for top, left in product(_starts(height), _starts(width)):
         tile = tiled[top : top + INPUT_PX, left : left + INPUT_PX]
         windows.append(_Window(_to_input(tile), scale, torch.tensor([left, top]) * scale))
     return windows
 
 
+def _starts(length: int) -> list[int]:
+    """Where tiles start along a side: evenly, overlapping by at least TILE_OVERLAP_PX, the last one ending with it."""
+    last = max(length - INPUT_PX, 0)
+    steps = -(-last // (INPUT_PX - TILE_OVERLAP_PX))
+    return [round(step * last / steps) for step in range(steps + 1)] if steps else [0]
+
+
 def _to_input(rgb: np.ndarray) -> Tensor:
     """(3, 256, 256) in -1..1, black (-1) right of and below the picture."""
-    image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 127.5 - 1
+    image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float() / 127.5 - 1
     return F.pad(image, (0, INPUT_PX - image.shape[2], 0, INPUT_PX - image.shape[1]), value=-1.0)
 
 
@@ -167,7 +212,19 @@ def _groups(found: Candidates) -> list[Tensor]:
 
 def overlap(box: Tensor, boxes: Tensor) -> Tensor:
     """(K,) intersection over union of one box (4,) with boxes (K, 4)."""
-    low, high = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
-    shared = (high - low).clamp(min=0).prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    shared = _shared(box, boxes)
     return shared / ((box[2:] - box[:2]).prod() + areas - shared).clamp(min=1e-9)
+
+
+def same_face(box: Tensor, boxes: Tensor) -> Tensor:
+    """(K,) bool: which boxes (K, 4) show what one box (4,) shows, alike or one inside the other."""
+    smaller = torch.minimum((boxes[:, 2:] - boxes[:, :2]).prod(1), (box[2:] - box[:2]).prod())
+    nested = _shared(box, boxes) > SAME_FACE_COVER * smaller
+    return nested | (overlap(box, boxes) > SAME_FACE_IOU)
+
+
+def _shared(box: Tensor, boxes: Tensor) -> Tensor:
+    """(K,) area common to one box (4,) and each of boxes (K, 4)."""
+    low, high = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
+    return (high - low).clamp(min=0).prod(1)

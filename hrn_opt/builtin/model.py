@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hrn_opt.builtin.align import FacePoints, locate_points, region_of_detection, settle_points
-from hrn_opt.builtin.detect import SAME_FACE_IOU, detect, overlap
+from hrn_opt.builtin.detect import detect, same_face
 from hrn_opt.builtin.face_mesh import FaceMesh, load_face_mesh
 from hrn_opt.builtin.shape import Shape, fit_shape
 from hrn_opt.builtin.texture import LAYOUT_PX, paint
@@ -82,13 +82,14 @@ class BuiltinModel:
 
 
 def _distinct(located: list[FacePoints]) -> list[FacePoints]:
-    """The real faces, each once: several boxes may settle on the same face."""
+    """The real faces, each once: several boxes may settle on the same face, or lie round it.
+
+    located: as the detector ranks them; the better ranked one of two stands.
+    """
     kept: list[FacePoints] = []
-    for one in sorted(located, key=lambda face: face.presence, reverse=True):
-        if one.presence <= MIN_PRESENCE:
-            break
-        shared = [float(overlap(_bounds(one.points), _bounds(other.points)[None])) for other in kept]
-        if max(shared, default=0.0) < SAME_FACE_IOU:
+    for one in located:
+        taken = [_bounds(other.points) for other in kept]
+        if one.presence > MIN_PRESENCE and not (taken and same_face(_bounds(one.points), torch.stack(taken)).any()):
             kept.append(one)
     return kept
 

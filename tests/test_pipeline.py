@@ -1,0 +1,224 @@
+"""The pipeline with a fake model, so that order, stops and options are seen without a network; then the real one."""
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from hrn_opt.errors import FaceNotThere, NoFaceFound, OptionInvalid, Stopped
+from hrn_opt.photo import open_photo
+from hrn_opt.pipeline import Reconstructor
+from hrn_opt.types import Box, Camera, Face, Mesh, Photo, Stage, UVTexture, Want
+
+STAGES = [Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE]
+PHOTO = Photo(np.zeros((70, 90, 3), np.uint8), "somebody")
+
+
+@dataclass
+class FakeShape:
+    mesh: Mesh
+    camera: Camera
+
+
+@dataclass
+class FakeModel:
+    """Writes down what it was asked; raises the stop flag inside one stage."""
+
+    face_count: int = 2
+    stop_during: Stage | None = None
+    name: str = "fake"
+    cpu_threads: int = 1
+    ran: list = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def _note(self, stage, *inputs):
+        self.ran.append((stage, torch.get_num_threads(), torch.is_inference_mode_enabled(), inputs))
+        if stage is self.stop_during:
+            self.stop.set()
+
+    def find(self, photo):
+        self._note(Stage.FIND, photo)
+        return tuple(Face(Box(0, 0, 9 - k, 9), torch.full((5, 2), float(k)), 0.9) for k in range(self.face_count))
+
+    def align(self, photo, face):
+        self._note(Stage.ALIGN, photo, face)
+        return "aligned"
+
+    def shape(self, aligned):
+        self._note(Stage.SHAPE, aligned)
+        mesh = Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]), torch.zeros(3, 3), torch.zeros(3, 2))
+        return FakeShape(mesh, Camera(torch.eye(4)))
+
+    def texture(self, photo, shape, size):
+        self._note(Stage.TEXTURE, photo, shape, size)
+        return UVTexture(np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8))
+
+    @property
+    def stages(self):
+        return [entry[0] for entry in self.ran]
+
+
+@pytest.fixture
+def fake():
+    return FakeModel()
+
+
+def test_events_come_in_order_and_reach_one(fake):
+    events = list(Reconstructor(fake).stream(PHOTO))
+    assert [event.stage for event in events] == [*STAGES, Stage.FINISH]
+    fractions = [event.fraction for event in events]
+    assert fractions == sorted(set(fractions)) and fractions[0] > 0 and fractions[-1] == 1
+    assert [len(event.faces) for event in events] == [2, 0, 0, 0, 0]
+    assert [event.reconstruction is None for event in events] == [True] * 4 + [False]
+    assert all(event.seconds >= 0 for event in events)
+
+
+def test_each_stage_gets_what_the_one_before_gave(fake):
+    made = Reconstructor(fake).reconstruct(PHOTO, face=1, texture_size=777)
+    inputs = {stage: given for stage, _, _, given in fake.ran}
+    assert fake.stages == STAGES
+    assert inputs[Stage.ALIGN][0] is PHOTO and inputs[Stage.ALIGN][1] is made.face
+    assert inputs[Stage.SHAPE] == ("aligned",)
+    assert isinstance(inputs[Stage.TEXTURE][1], FakeShape) and inputs[Stage.TEXTURE][2] == 777
+    assert (made.model, made.photo_name, made.face_index) == ("fake", "somebody", 1)
+    assert made.face.points[0, 0] == 1 and made.texture.size == 777
+    assert [timing.stage for timing in made.timings] == STAGES
+    assert made.seconds == sum(timing.seconds for timing in made.timings)
+
+
+def test_events_are_lazy(fake):
+    stream = Reconstructor(fake).stream(PHOTO)
+    assert fake.stages == []
+    next(stream)
+    assert fake.stages == [Stage.FIND]
+    next(stream)
+    assert fake.stages == [Stage.FIND, Stage.ALIGN]
+
+
+@pytest.mark.parametrize("want, has_mesh", [("texture", False), ("mesh", True), (Want.TURNTABLE, True)])
+def test_mesh_only_when_wanted(fake, want, has_mesh):
+    assert (Reconstructor(fake).reconstruct(PHOTO, want=want).mesh is not None) == has_mesh
+
+
+@pytest.mark.parametrize("size", [511, 4097, 0, -1024, True, 1024.0, "1024", None])
+def test_texture_size_outside_is_refused_before_any_work(fake, size):
+    with pytest.raises(OptionInvalid, match="512 to 4096"):
+        Reconstructor(fake).reconstruct(PHOTO, texture_size=size)
+    assert fake.stages == []
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_texture_size_limits_are_allowed(fake, size):
+    assert Reconstructor(fake).reconstruct(PHOTO, texture_size=size).texture.size == size
+
+
+def test_unknown_want_is_refused_before_any_work(fake):
+    with pytest.raises(OptionInvalid, match="'x'"):
+        Reconstructor(fake).reconstruct(PHOTO, want="x")
+    assert fake.stages == []
+
+
+@pytest.mark.parametrize("face", [2, 99, -1])
+def test_face_past_the_last_one(fake, face):
+    with pytest.raises(FaceNotThere, match=f"Face {face} .*2 faces were found"):
+        Reconstructor(fake).reconstruct(PHOTO, face=face)
+    assert fake.stages == [Stage.FIND]
+
+
+@pytest.mark.parametrize("face", ["largest", 0.5, None, True])
+def test_face_that_is_no_number(fake, face):
+    with pytest.raises(OptionInvalid, match="whole number"):
+        Reconstructor(fake).reconstruct(PHOTO, face=face)
+
+
+def test_no_face_is_said_by_find_and_by_reconstruct():
+    empty = Reconstructor(FakeModel(face_count=0))
+    for call in (empty.find, empty.reconstruct):
+        with pytest.raises(NoFaceFound, match="photo"):
+            call(PHOTO)
+
+
+def test_known_faces_spare_the_find_stage(fake):
+    reconstructor = Reconstructor(fake)
+    faces = reconstructor.find(PHOTO)
+    fake.ran.clear()
+    events = list(reconstructor.stream(PHOTO, faces=faces, face=1))
+    assert fake.stages == STAGES[1:]
+    assert events[0].stage is Stage.FIND and events[0].faces is faces and events[0].seconds == 0
+    assert events[-1].reconstruction.face is faces[1]
+    assert [timing.stage for timing in events[-1].reconstruction.timings] == STAGES[1:]
+
+
+def test_stop_before_the_start_runs_nothing(fake):
+    fake.stop.set()
+    with pytest.raises(Stopped, match="find"):
+        Reconstructor(fake).reconstruct(PHOTO, stop=fake.stop)
+    assert fake.stages == []
+
+
+@pytest.mark.parametrize("during", STAGES[:-1])
+def test_stop_during_a_stage_runs_no_later_one(during):
+    model = FakeModel(stop_during=during)
+    with pytest.raises(Stopped):
+        Reconstructor(model).reconstruct(PHOTO, stop=model.stop)
+    assert model.stages == STAGES[: STAGES.index(during) + 1]
+
+
+def test_stop_between_events():
+    model = FakeModel()
+    stream = Reconstructor(model).stream(PHOTO, stop=model.stop)
+    next(stream)
+    model.stop.set()
+    with pytest.raises(Stopped, match="align"):
+        next(stream)
+    assert model.stages == [Stage.FIND]
+
+
+def test_threads_are_the_models_inside_and_the_callers_outside():
+    before = torch.get_num_threads()
+    model = FakeModel(cpu_threads=before + 1)
+    stream = Reconstructor(model).stream(PHOTO)
+    for _ in stream:
+        assert torch.get_num_threads() == before and not torch.is_inference_mode_enabled()
+    assert {threads for _, threads, _, _ in model.ran} == {before + 1}
+    assert all(inference for _, _, inference, _ in model.ran)
+
+
+def test_threads_are_restored_after_an_error():
+    before = torch.get_num_threads()
+    with pytest.raises(NoFaceFound):
+        Reconstructor(FakeModel(face_count=0, cpu_threads=before + 1)).find(PHOTO)
+    assert torch.get_num_threads() == before
+
+
+def test_real_model_says_no_face(model):
+    with pytest.raises(NoFaceFound):
+        model.find(np.full((120, 90, 3), 128, np.uint8))
+
+
+def assert_same(first, second):
+    assert np.array_equal(first.texture.rgb, second.texture.rgb)
+    assert np.array_equal(first.texture.seen, second.texture.seen)
+    assert torch.equal(first.mesh.vertices, second.mesh.vertices)
+    assert torch.equal(first.camera.matrix, second.camera.matrix)
+
+
+def test_two_threads_at_once_give_what_one_gives_again(model, example_photo):
+    photo = open_photo(example_photo)
+    alone, again = (model.reconstruct(photo, texture_size=512) for _ in range(2))
+    assert_same(alone, again)
+    made = {}
+
+    def work(name, rgb):
+        made[name] = model.reconstruct(Photo(rgb), texture_size=512)
+
+    turned = np.ascontiguousarray(photo.rgb[:, ::-1])  # another photo at the same time: nothing may leak across
+    threads = [threading.Thread(target=work, args=one) for one in (("same", photo.rgb), ("other", turned))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_same(alone, made["same"])
+    assert_same(model.reconstruct(Photo(turned), texture_size=512), made["other"])
