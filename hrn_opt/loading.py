@@ -1,22 +1,48 @@
-"""Which model, on which device: the one way to a Reconstructor."""
+"""Which model, on which device, in which precision: the one way to a Reconstructor."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from pathlib import Path
+
 from hrn_opt.builtin.model import NAME as BUILTIN
 from hrn_opt.builtin.model import BuiltinModel
-from hrn_opt.errors import OptionInvalid
+from hrn_opt.errors import ModelMissing, OptionInvalid
 from hrn_opt.pipeline import Reconstructor
+from hrn_opt.runtime import parse_device, parse_precision
+
+HRN = "hrn"
 
 
-def load(model: str = "auto", *, device: str = "auto", precision: str = "auto", memory: str = "auto") -> Reconstructor:
+def load(
+    model: str | os.PathLike = "auto",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    memory: str | float = "auto",
+    offload_folder: str | os.PathLike | None = None,
+) -> Reconstructor:
     """A model, ready to reconstruct; `.name` says which one "auto" picked.
 
-    model: "auto" or "builtin", the embedded model. It runs on the CPU in float32 within 1 GB whatever is asked:
-    its networks are too small to gain from anything else (bf16 would move its points by up to 0.8 of 192 px).
-    device: "auto" or "cpu".   precision: "auto" or "fp32".   memory: "auto".
+    model: "builtin", the embedded model; "hrn", the pack that `./start.sh fetch` prepared; a folder with a pack,
+    published (prepared once, into the cache) or prepared; "auto": HRN when its prepared pack is there, else builtin.
+    device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".   precision: of HRN's two large networks: "fp32",
+    "bf16", "fp16"; "auto" is fp32 on a CPU, for the published result, and fp16 on CUDA.
+    memory: how many GiB of the device HRN may take, or "auto"; what does not fit waits on the CPU or in
+    offload_folder.
+    The embedded model runs on the CPU in float32 within 1 GB whatever the machine has, and takes no other choice.
     """
-    if model not in ("auto", BUILTIN):
-        raise OptionInvalid(f"model={model!r} is not known; use 'auto' or 'builtin'.")
+    if model == BUILTIN or (model == "auto" and not _prepared_by_fetch()):
+        return Reconstructor(_builtin(device, precision, memory))
+    from hrn_opt.hrn.model import HrnModel
+
+    on = parse_device(device)
+    pack = _opened(Path(model) if model not in ("auto", HRN) else None)
+    return Reconstructor(HrnModel.load(pack, on, parse_precision(precision, on), memory, offload_folder))
+
+
+def _builtin(device: str, precision: str, memory: str | float) -> BuiltinModel:
     asked = {
         "device": (device, ("auto", "cpu")),
         "precision": (precision, ("auto", "fp32")),
@@ -26,4 +52,30 @@ def load(model: str = "auto", *, device: str = "auto", precision: str = "auto", 
         if value not in possible:
             choices = " or ".join(repr(choice) for choice in possible)
             raise OptionInvalid(f"{option}={value!r} is not possible with the embedded model; use {choices}.")
-    return Reconstructor(BuiltinModel.load())
+    return BuiltinModel.load()
+
+
+def _prepared_by_fetch() -> bool:
+    from hrn_opt.hrn.pack import default_folder
+    from hrn_opt.hrn.prepared import is_prepared
+
+    return is_prepared(default_folder() / "prepared")
+
+
+def _opened(folder: Path | None):
+    """The prepared pack in a folder, or in the cache; a published pack is prepared first, once."""
+    from hrn_opt.hrn.pack import default_folder, is_published
+    from hrn_opt.hrn.prepare import prepare
+    from hrn_opt.hrn.prepared import is_prepared, open_prepared
+
+    if folder is None:
+        folder = default_folder() / "prepared"
+        if not is_prepared(folder):
+            raise ModelMissing("HRN is not on this machine; get it with ./start.sh fetch, or use the builtin model.")
+        return open_prepared(folder)
+    if is_prepared(folder):
+        return open_prepared(folder)
+    if not is_published(folder):
+        raise OptionInvalid(f"model={str(folder)!r} is not known; use 'auto', 'builtin', 'hrn', or a pack's folder.")
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return open_prepared(prepare(folder, default_folder() / "packs" / name))

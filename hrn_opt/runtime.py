@@ -1,4 +1,4 @@
-"""How the machine is used: threads."""
+"""How the machine is used: device, precision, threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from hrn_opt.errors import OptionInvalid
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @contextmanager
@@ -17,3 +21,25 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def parse_device(device: str) -> torch.device:
+    """ "auto" takes CUDA when there is one. OptionInvalid for what this machine lacks."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        parsed = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise OptionInvalid(f"device={device!r} is not known; use 'auto', 'cpu', 'cuda' or 'cuda:1'.") from None
+    if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
+        raise OptionInvalid(f"device={device!r}: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'.")
+    return parsed
+
+
+def parse_precision(precision: str, device: torch.device) -> torch.dtype:
+    """ "auto" is float32 on a CPU, where half precision often costs time, and float16 elsewhere."""
+    if precision == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if precision not in PRECISIONS:
+        raise OptionInvalid(f"precision={precision!r} is not known; use 'auto', {', '.join(map(repr, PRECISIONS))}.")
+    return PRECISIONS[precision]

@@ -10,16 +10,10 @@ import torch
 from hrn_opt.errors import FaceNotThere, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.photo import open_photo
 from hrn_opt.pipeline import Reconstructor
-from hrn_opt.types import Box, Camera, Face, Mesh, Photo, Stage, UVTexture, Want
+from hrn_opt.types import Box, Camera, Face, Hints, Mesh, Photo, Reconstruction, Stage, UVTexture, Want
 
-STAGES = [Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE]
+STAGES = [Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.FINISH]
 PHOTO = Photo(np.zeros((70, 90, 3), np.uint8), "somebody")
-
-
-@dataclass
-class FakeShape:
-    mesh: Mesh
-    camera: Camera
 
 
 @dataclass
@@ -30,6 +24,9 @@ class FakeModel:
     stop_during: Stage | None = None
     name: str = "fake"
     cpu_threads: int = 1
+    extra_texture_sizes: tuple[int, ...] = ()
+    has_detail: bool = False
+    takes_hints: bool = False
     ran: list = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -42,18 +39,38 @@ class FakeModel:
         self._note(Stage.FIND, photo)
         return tuple(Face(Box(0, 0, 9 - k, 9), torch.full((5, 2), float(k)), 0.9) for k in range(self.face_count))
 
-    def align(self, photo, face):
-        self._note(Stage.ALIGN, photo, face)
+    def face_at(self, landmarks):
+        return Face(Box(0, 0, 5, 5), landmarks, 1.0)
+
+    def align(self, request):
+        self._note(Stage.ALIGN, request)
         return "aligned"
 
-    def shape(self, aligned):
-        self._note(Stage.SHAPE, aligned)
-        mesh = Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]), torch.zeros(3, 3), torch.zeros(3, 2))
-        return FakeShape(mesh, Camera(torch.eye(4)))
+    def shape(self, request, aligned):
+        self._note(Stage.SHAPE, request, aligned)
+        return "shaped"
 
-    def texture(self, photo, shape, size):
-        self._note(Stage.TEXTURE, photo, shape, size)
+    def detail(self, request, shape):
+        self._note(Stage.DETAIL, request, shape)
+        return "detailed"
+
+    def texture(self, request, shape):
+        self._note(Stage.TEXTURE, request, shape)
+        size = request.texture_size
         return UVTexture(np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8))
+
+    def finish(self, request, shape, texture):
+        self._note(Stage.FINISH, request, shape, texture)
+        mesh = Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]), torch.zeros(3, 3), torch.zeros(3, 2))
+        return Reconstruction(
+            model=self.name,
+            photo_name=request.photo.name,
+            face_index=request.face_index,
+            face=request.face,
+            texture=texture,
+            camera=Camera(torch.eye(4)),
+            mesh=mesh,
+        )
 
     @property
     def stages(self):
@@ -67,7 +84,7 @@ def fake():
 
 def test_events_come_in_order_and_reach_one(fake):
     events = list(Reconstructor(fake).stream(PHOTO))
-    assert [event.stage for event in events] == [*STAGES, Stage.FINISH]
+    assert [event.stage for event in events] == STAGES
     fractions = [event.fraction for event in events]
     assert fractions == sorted(set(fractions)) and fractions[0] > 0 and fractions[-1] == 1
     assert [len(event.faces) for event in events] == [2, 0, 0, 0, 0]
@@ -79,9 +96,11 @@ def test_each_stage_gets_what_the_one_before_gave(fake):
     made = Reconstructor(fake).reconstruct(PHOTO, face=1, texture_size=777)
     inputs = {stage: given for stage, _, _, given in fake.ran}
     assert fake.stages == STAGES
-    assert inputs[Stage.ALIGN][0] is PHOTO and inputs[Stage.ALIGN][1] is made.face
-    assert inputs[Stage.SHAPE] == ("aligned",)
-    assert isinstance(inputs[Stage.TEXTURE][1], FakeShape) and inputs[Stage.TEXTURE][2] == 777
+    (request,) = inputs[Stage.ALIGN]
+    assert request.photo is PHOTO and request.face is made.face and request.face_index == 1
+    assert (request.want, request.texture_size) == (Want.MESH, 777)
+    assert inputs[Stage.SHAPE] == (request, "aligned") and inputs[Stage.TEXTURE] == (request, "shaped")
+    assert inputs[Stage.FINISH] == (request, "shaped", made.texture)
     assert (made.model, made.photo_name, made.face_index) == ("fake", "somebody", 1)
     assert made.face.points[0, 0] == 1 and made.texture.size == 777
     assert [timing.stage for timing in made.timings] == STAGES
@@ -97,9 +116,48 @@ def test_events_are_lazy(fake):
     assert fake.stages == [Stage.FIND, Stage.ALIGN]
 
 
+def test_a_model_with_detail_has_a_stage_more():
+    model = FakeModel(has_detail=True)
+    events = list(Reconstructor(model).stream(PHOTO))
+    assert [event.stage for event in events] == list(Stage)
+    inputs = {stage: given for stage, _, _, given in model.ran}
+    assert inputs[Stage.DETAIL][1] == "shaped" and inputs[Stage.TEXTURE][1] == "detailed"
+
+
 @pytest.mark.parametrize("want, has_mesh", [("texture", False), ("mesh", True), (Want.TURNTABLE, True)])
-def test_mesh_only_when_wanted(fake, want, has_mesh):
-    assert (Reconstructor(fake).reconstruct(PHOTO, want=want).mesh is not None) == has_mesh
+def test_mesh_only_when_wanted(model, example_photo, want, has_mesh):
+    assert (model.reconstruct(example_photo, want=want, texture_size=512).mesh is not None) == has_mesh
+
+
+def test_a_models_own_texture_size():
+    model = FakeModel(extra_texture_sizes=(256,))
+    assert Reconstructor(model).reconstruct(PHOTO, texture_size=256).texture.size == 256
+    with pytest.raises(OptionInvalid, match="256 or a whole number, 512 to 4096"):
+        Reconstructor(model).reconstruct(PHOTO, texture_size=300)
+
+
+def test_landmarks_spare_the_find_stage():
+    model = FakeModel(takes_hints=True)
+    landmarks = np.arange(136.0).reshape(68, 2)
+    Reconstructor(model).reconstruct(PHOTO, landmarks=landmarks, skin_mask=np.full((224, 224), 255, np.uint8))
+    assert model.stages == STAGES[1:]
+    request = model.ran[0][3][0]
+    assert np.array_equal(request.face.points, landmarks) and request.hints.face_widening == 0.03
+    assert (request.hints.skin_mask == 1).all()
+
+
+@pytest.mark.parametrize(
+    "given", [{"landmarks": np.zeros((5, 2))}, {"skin_mask": np.zeros((2, 2))}, {"face_widening": -0.1}]
+)
+def test_hints_that_do_not_fit(given):
+    with pytest.raises(OptionInvalid, match=next(iter(given))):
+        Reconstructor(FakeModel(takes_hints=True)).reconstruct(PHOTO, **given)
+
+
+def test_hints_are_refused_by_a_model_without_use_for_them(fake):
+    with pytest.raises(OptionInvalid, match="fake"):
+        list(Reconstructor(fake).stream(PHOTO, hints=Hints()))
+    assert fake.stages == []
 
 
 @pytest.mark.parametrize("size", [511, 4097, 0, -1024, True, 1024.0, "1024", None])

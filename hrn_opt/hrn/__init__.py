@@ -1,1 +1,1 @@
-"""HRN (CVPR 2023): hierarchical face reconstruction, the published method with its result kept and its waste removed."""
+"""HRN (CVPR 2023): hierarchical face reconstruction, the published result kept and the waste removed."""

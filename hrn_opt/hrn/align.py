@@ -36,6 +36,12 @@ class Placement:
         scale = crop_xy.new_tensor([width / self.size_wh[0], height / self.size_wh[1]])
         return (crop_xy + crop_xy.new_tensor([self.left, self.top])) * scale
 
+    def from_photo(self, photo_xy: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
+        """Crop pixels (..., 2) of photo pixels, the way back from `to_photo`."""
+        height, width = photo_size_hw
+        scale = photo_xy.new_tensor([self.size_wh[0] / width, self.size_wh[1] / height])
+        return photo_xy * scale - photo_xy.new_tensor([self.left, self.top])
+
 
 @dataclass(frozen=True)
 class Crops:

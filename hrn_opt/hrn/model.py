@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,10 +17,11 @@ from hrn_opt.hrn.load import TextureNetworks, load_assets, load_find_networks, l
 from hrn_opt.hrn.mask import SkinMask
 from hrn_opt.hrn.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.prepared import PreparedPack
-from hrn_opt.hrn.texture import enlarge
+from hrn_opt.hrn.texture import LAYOUT_PX, enlarge
 from hrn_opt.hrn.unwrap import UV_PX
 from hrn_opt.hrn.widen import widen
-from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, UVTexture, Want
+from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
+from hrn_opt.uvmap import UVLayout, rasterize_layout
 
 NAME = "hrn"
 
@@ -76,7 +78,15 @@ class HrnModel:
     takes_hints = True
 
     @classmethod
-    def load(cls, pack: PreparedPack, device: torch.device, precision: torch.dtype) -> HrnModel:
+    def load(
+        cls,
+        pack: PreparedPack,
+        device: torch.device,
+        precision: torch.dtype,
+        memory: str | float = "auto",
+        offload_folder: str | os.PathLike | None = None,
+    ) -> HrnModel:
+        """memory: GiB of the device, or "auto".   offload_folder: for what fits nowhere else."""
         networks = TextureNetworks(pack).halve(precision).to(device)
         return cls(pack, networks, load_assets(pack, device, precision), device)
 
@@ -87,6 +97,11 @@ class HrnModel:
     @cached_property
     def skin_mask(self) -> SkinMask:
         return load_skin_mask(self.pack, self.device)
+
+    @cached_property
+    def layout(self) -> UVLayout:
+        """The pack's UV layout for sampling photos; the published one, of 256 px, is assets.grid."""
+        return rasterize_layout(self.assets.uv.cpu(), self.assets.morphable.triangles.cpu(), LAYOUT_PX)
 
     def find(self, photo: Photo) -> tuple[Face, ...]:
         """Every face, largest first; points are the 68 landmarks, whole numbers at the pixels' centres."""
@@ -104,7 +119,7 @@ class HrnModel:
         working = working_photo(request.photo.rgb)
         landmarks = working.from_photo(request.face.points.double())
         crops = align(working.rgb, landmarks, self.pack.tensor("align.lm3d"))
-        skin, source = self._skin(request, crops, landmarks)
+        skin, source = self._skin(request, crops, landmarks, working.size_hw)
         target = to_unit(self._target(request, crops))[None].to(self.device)
         return Aligned(working, crops, skin[None, None].to(self.device), target, source)
 
@@ -117,13 +132,15 @@ class HrnModel:
         return Detailed(shape.aligned, shape.low, fine)
 
     def texture(self, request: Request, detail: Detailed) -> Painted:
-        fitted = core.texture(self.assets, detail.low, detail.fine, detail.aligned.target)[0]  # (3, 256, 256)
-        official = fitted.permute(1, 2, 0).cpu()
+        fitted = core.texture(self.assets, detail.low, detail.fine, detail.aligned.target)[0].cpu()  # (3, 256, 256)
+        official = fitted.permute(1, 2, 0)
+        seen = detail.fine.seen[0, 0].cpu()
         if request.texture_size == UV_PX:
-            seen = (detail.fine.seen[0, 0] * 255).round().byte().cpu().numpy()
-            return Painted(UVTexture(_to_bytes(official), seen), official)
-        camera = photo_camera(detail.aligned.crops.placement, detail.aligned.working)
-        return Painted(enlarge(request, detail.fine, self.assets, camera, fitted), official)
+            return Painted(UVTexture(_to_bytes(official), _to_bytes(seen)), official)
+        mesh, camera = face_mesh(detail.fine.vertices[0], self.assets), _camera(detail.aligned)
+        return Painted(
+            enlarge(request.photo.rgb, mesh, camera, self.layout, fitted, seen, request.texture_size), official
+        )
 
     def finish(self, request: Request, detail: Detailed, texture: Painted) -> Reconstruction:
         with_mesh = request.want.level >= Want.MESH.level
@@ -133,20 +150,23 @@ class HrnModel:
             face_index=request.face_index,
             face=request.face,
             texture=texture.texture,
-            camera=photo_camera(detail.aligned.crops.placement, detail.aligned.working),
+            camera=_camera(detail.aligned),
             mesh=face_mesh(detail.fine.vertices[0], self.assets) if with_mesh else None,
-            coefficients=detail.low.coefficients[0].float().cpu(),
+            coefficients=detail.low.coefficients[0].cpu(),
             texture_float=texture.official,
             deformation=detail.fine.deformation[0].cpu(),
             displacement=detail.fine.displacement[0].cpu(),
             mask_source=detail.aligned.mask_source,
         )
 
-    def _skin(self, request: Request, crops: Crops, landmarks: Tensor) -> tuple[Tensor, str]:
+    def _skin(
+        self, request: Request, crops: Crops, landmarks: Tensor, aligned_on: tuple[int, int]
+    ) -> tuple[Tensor, str]:
         """(224, 224) 0..1 and where it came from."""
         if request.hints.skin_mask is not None:
             return request.hints.skin_mask, "caller"
-        result = self.skin_mask(torch.from_numpy(crops.rgb).to(self.device), crops.placement.from_photo(landmarks))
+        in_crop = crops.placement.from_photo(landmarks + 0.5, aligned_on)  # landmarks count from pixel centres
+        result = self.skin_mask(torch.from_numpy(crops.rgb).to(self.device), in_crop)
         return result.values / 255, result.source
 
     def _target(self, request: Request, crops: Crops) -> np.ndarray:
@@ -157,6 +177,10 @@ class HrnModel:
         return widen(find.retinaface, find.landmarks106, [crops.rgb], request.hints.face_widening)[0].rgb
 
 
-def _to_bytes(rgb: Tensor) -> np.ndarray:
-    """(H, W, 3) uint8 of RGB around 0..1, clipped."""
-    return (rgb * 255).round().clamp(0, 255).byte().numpy()
+def _camera(aligned: Aligned) -> Camera:
+    return photo_camera(aligned.crops.placement, aligned.working)
+
+
+def _to_bytes(values: Tensor) -> np.ndarray:
+    """uint8 of values around 0..1, clipped."""
+    return (values * 255).round().clamp(0, 255).byte().numpy()

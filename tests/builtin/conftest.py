@@ -8,7 +8,7 @@ from PIL import Image
 from hrn_opt.builtin.model import BuiltinModel
 from hrn_opt.photo import open_photo
 from hrn_opt.pipeline import Reconstructor
-from hrn_opt.types import Photo
+from hrn_opt.types import Hints, Photo, Request, Want
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,17 @@ def photo(example_photo):
 def base(reconstructor, photo):
     """The example photo's reconstruction with a 512² texture."""
     return reconstructor.reconstruct(photo, texture_size=512)
+
+
+@pytest.fixture(scope="session")
+def shaped(builtin):
+    """Makes the shape of a photo's largest face."""
+
+    def shape_of(photo):
+        request = Request(photo, builtin.find(photo)[0], 0, Want.MESH, 512, Hints())
+        return builtin.shape(request, builtin.align(request))
+
+    return shape_of
 
 
 @pytest.fixture(scope="session")

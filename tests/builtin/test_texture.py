@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from hrn_opt import projection
 from hrn_opt.builtin import texture
 from hrn_opt.builtin.texture import paint
+from hrn_opt.projection import photo_patch, texels_per_px
 from hrn_opt.render import render
 from hrn_opt.types import Camera, Photo, UVTexture
 from hrn_opt.uvmap import resample_rows
@@ -18,8 +20,8 @@ SIZE = 512
 
 
 @pytest.fixture(scope="module")
-def face_shape(builtin, photo):
-    return builtin.shape(builtin.align(photo, builtin.find(photo)[0]))
+def face_shape(shaped, photo):
+    return shaped(photo)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def test_seen_texels_show_the_photo_where_the_camera_puts_them(builtin, photo, f
 def test_bands_change_nothing(monkeypatch, builtin, photo, face_shape):
     distance = builtin.face_mesh.outline_distance
     whole = paint(photo.rgb, face_shape, builtin.layout, distance, SIZE)
-    monkeypatch.setattr(texture, "BAND_TEXELS", 37 * SIZE)
+    monkeypatch.setattr(projection, "BAND_TEXELS", 37 * SIZE)
     banded = paint(photo.rgb, face_shape, builtin.layout, distance, SIZE)
     assert np.array_equal(whole.rgb, banded.rgb) and np.array_equal(whole.seen, banded.seen)
 
@@ -124,12 +126,12 @@ def detail(rgb):
 
 @pytest.mark.parametrize("yaw_deg, greenish_share", [(30, 0.0), (-30, 0.0), (40, 1e-3), (-40, 1e-3)])
 def test_turned_views_mirror_the_near_half_and_let_no_background_in(
-    builtin, reconstructor, base, interior, yaw_deg, greenish_share
+    shaped, reconstructor, base, interior, yaw_deg, greenish_share
 ):
     photo = turned_view(base, yaw_deg)
     (face,) = reconstructor.find(photo)
     made = reconstructor.reconstruct(photo, faces=(face,), texture_size=SIZE)
-    yaw = math.degrees(builtin.shape(builtin.align(photo, face)).yaw_rad)
+    yaw = math.degrees(shaped(photo).yaw_rad)
     assert 0.6 < yaw / yaw_deg < 1.1  # the points underestimate turns of a bare mask; the sign is what matters
 
     near, far = (slice(0, 256), slice(256, None)) if yaw_deg > 0 else (slice(256, None), slice(0, 256))
@@ -154,9 +156,9 @@ def test_turned_views_mirror_the_near_half_and_let_no_background_in(
     assert np.abs(rgb - truth)[hidden].mean() < 0.8 * np.abs(truth[:, ::-1] - truth)[hidden].mean()
 
 
-def test_part_of_a_face_past_the_photos_border_is_not_seen(builtin, photo, reconstructor):
+def test_part_of_a_face_past_the_photos_border_is_not_seen(builtin, shaped, photo):
     cut = Photo(np.ascontiguousarray(photo.rgb[:, :245]))  # her left cheek and eye lie outside
-    shape = builtin.shape(builtin.align(photo, builtin.find(photo)[0]))
+    shape = shaped(photo)
     made = paint(cut.rgb, shape, builtin.layout, builtin.face_mesh.outline_distance, SIZE)
     x = builtin.layout.interpolate(shape.camera.project(shape.mesh.vertices))[0]
     outside = (x > 248).numpy() & builtin.layout.covered.numpy()
@@ -170,7 +172,7 @@ def test_patch_positions():
     rgb = ramps(90, 120, 0, 0, 2)
     points = torch.tensor([[30.0, 20, 0], [70, 60, 0]])
     for zoom in (0.5, 1.0, 1.7, 9.0):
-        patch = texture._photo_patch(rgb, points, zoom)
+        patch = photo_patch(rgb, points, zoom)
         at = torch.tensor([[[40.5, 55.25]], [[30.5, 41.75]]])  # (2, 1, 2)
         expected = torch.stack([(at[0] - 0.5) * 2, (at[1] - 0.5) * 2])
         assert_close(patch.sample(at)[:2], expected, atol=0.8, rtol=0)  # levels rounded by the resize
@@ -178,6 +180,6 @@ def test_patch_positions():
 
 def test_areas_give_texels_per_pixel(builtin, face_shape):
     points = face_shape.camera.project(face_shape.mesh.vertices)
-    at_512 = texture._texels_per_px(face_shape, points, 512)
+    at_512 = texels_per_px(points, face_shape.mesh.faces, face_shape.mesh.uv, 512)
     assert at_512 == pytest.approx(4, rel=0.35)  # a face of 92 px on some 400 texels
-    assert texture._texels_per_px(face_shape, points * 3, 1536) == pytest.approx(at_512, rel=1e-4)
+    assert texels_per_px(points * 3, face_shape.mesh.faces, face_shape.mesh.uv, 1536) == pytest.approx(at_512, rel=1e-4)
