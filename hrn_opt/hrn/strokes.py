@@ -98,9 +98,11 @@ def _filled(spans: list[_Spans], size_hw: tuple[int, int]) -> np.ndarray:
     stride = width + 1
     top, bottom = int(row.min(initial=0)), int(row.max(initial=0)) + 1
     start, count = (row - top) * stride, (bottom - top) * stride
-    change = np.bincount(start + first, minlength=count) - np.bincount(start + last + 1, minlength=count)
+    change = np.zeros(count, np.int16)
+    np.add.at(change, start + first, 1)
+    np.subtract.at(change, start + last + 1, 1)
     covered = np.zeros((height, width), bool)
-    covered[top:bottom] = change.astype(np.int32).reshape(-1, stride).cumsum(1, dtype=np.int32)[:, :width] > 0
+    covered[top:bottom] = change.reshape(-1, stride).cumsum(1, dtype=np.int16)[:, :width] > 0
     return covered
 
 
