@@ -55,9 +55,9 @@ def test_a_square_over_the_border_is_filled_with_the_mean_colour():
     photo = np.full((40, 60, 3), 9, np.uint8)
     # Left of the photo by 20.9 px, which is cut to 20: of 70 px in 224, the first 64 are border.
     crop = crops.cut_square(photo, crops.Square(-20.9, 5.0, 70.9))
-    assert crop[100, :62].tolist() == [list(crops.BORDER_RGB)] * 62
+    assert crop[100, :62].tolist() == [[104, 117, 124]] * 62
     assert (crop[:100, 68:] == 9).all()
-    assert crop[-1, -1].tolist() == list(crops.BORDER_RGB)
+    assert crop[-1, -1].tolist() == [104, 117, 124]
 
 
 def test_the_square_round_a_box_is_enlarged_round_its_middle():
@@ -96,6 +96,14 @@ def test_a_box_is_brought_back_through_padding_and_scale():
     # 144 to 400 px at 512 px; above it 102 of the 205 padded rows; then × 1000 / 512, cut.
     assert found.box == Box(281.0, 82.0, 781.0, 582.0)
     assert found.score == pytest.approx(1 / (1 + np.exp(-2.0)))
+
+
+def test_offsets_move_and_grow_the_anchor():
+    raw = raw_faces((MIDDLE_ANCHOR, 2.0))
+    raw.offsets[0, MIDDLE_ANCHOR] = torch.tensor([0.5, -1.0, 5 * np.log(0.5), 5 * np.log(0.75)])
+    (found,) = detect.decode(raw, (512, 512))
+    # The middle goes by tenths of 256 px, from 272 to 284.8 and 246.4; the sides become 128 and 192 px.
+    assert found.box == Box(220.0, 150.0, 348.0, 342.0)
 
 
 def test_scores_order_the_boxes_and_the_threshold_cuts_them():
@@ -189,6 +197,27 @@ def test_heatmaps_are_read_as_face_alignment_does(reference):
 
 
 # All of it, with networks that answer what they are told
+
+
+def test_s3fds_cells_are_counted_through_all_grids():
+    grids = [torch.zeros(2, 6, size, size + 1) for size in (5, 3, 2)]
+    grids[1][1, 2:, 2, 1] = torch.tensor([1.0, -2.0, 5 * np.log(2.0), 0.0])
+    box = landmarks._s3fd_box(grids, 1, 5 * 6 + 2 * 4 + 1)
+    # 8 px apart with anchors of 32 px: the middle (12, 20) goes by (3.2, -6.4); the sides are 64 and 32 px.
+    np.testing.assert_allclose(box, [15.2 - 32, 13.6 - 16, 15.2 + 32, 13.6 + 16], rtol=0, atol=1e-4)
+
+
+def test_s3fd_is_shown_bgr_less_its_mean():
+    shown = []
+
+    def network(image: Tensor) -> list[Tensor]:
+        shown.append(image)
+        return FakeS3FD()(image)
+
+    crop = np.empty((1, 224, 224, 3), np.uint8)
+    crop[:] = (10, 20, 30)
+    landmarks.best_faces(network, crop)
+    assert shown[0][0, :, 5, 7].tolist() == [30 - 104, 20 - 117, 10 - 123]
 
 
 class FakeS3FD:
