@@ -31,7 +31,7 @@ from hrn_opt.types import Box
 
 LARGEST_PHOTO_PX = 2000  # a photo with a longer side is worked on
 REDUCED_PHOTO_PX = 1500  # at this size
-FACES_AT_ONCE = 8  # through a network: S3FD takes about 80 MB each in float32
+FACES_AT_ONCE = 8  # through a network: S3FD takes 25 MB each in float32
 
 
 @dataclass(frozen=True)
