@@ -1,0 +1,108 @@
+"""The golden case: one photo through the published model, stored, against ours on the same full-size pack.
+
+The case and the generator of its pack lie beside the repository, in ../shared/golden. The bounds tell a wrong bilinear
+weight, a halved smoothness weight and a missing erosion from rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import hrn_opt
+from hrn_opt.hrn.prepare import prepare
+from hrn_opt.types import Reconstruction
+from tests.oracle.official_stages import need_official
+
+pytestmark = [pytest.mark.slow, pytest.mark.oracle]
+
+GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
+CASE, GENERATOR, SEED = GOLDEN / "seed11-case1.npz", GOLDEN / "pack.py", 11
+
+
+@pytest.fixture(scope="module")
+def case() -> SimpleNamespace:
+    """image, landmarks and mask of the case; coeffs, deformation, displacement, vertices, normals and texture_bgr."""
+    if not CASE.exists() or not GENERATOR.exists():
+        pytest.skip("the golden case is not beside the repository, in ../shared/golden")
+    with np.load(CASE) as arrays:
+        return SimpleNamespace(**arrays)
+
+
+@pytest.fixture(scope="module")
+def golden_pack(case, tmp_path_factory) -> Path:
+    """The case's pack, prepared; made through the published modules, 0.5 GB while it is there."""
+    need_official()
+    spec = importlib.util.spec_from_file_location("golden_pack", GENERATOR)
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    folder = tmp_path_factory.mktemp("golden")
+    with contextlib.redirect_stdout(io.StringIO()):  # the published modules announce themselves
+        generator.build(str(folder / "published"), SEED)
+    prepared = prepare(folder / "published", folder / "prepared")
+    shutil.rmtree(folder / "published")
+    yield prepared
+    shutil.rmtree(folder)
+
+
+def reconstructed(pack: Path, case: SimpleNamespace, precision: str) -> Reconstruction:
+    model = hrn_opt.load(str(pack), device="cpu", precision=precision)
+    known = {"landmarks": case.landmarks, "skin_mask": case.mask, "face_widening": 0.0}
+    return model.reconstruct(hrn_opt.Photo(case.image), want="detail", texture_size=256, **known)
+
+
+@pytest.fixture(scope="module")
+def exact(golden_pack, case) -> Reconstruction:
+    return reconstructed(golden_pack, case, "fp32")
+
+
+def largest(found: torch.Tensor, expected: np.ndarray) -> float:
+    assert tuple(found.shape) == expected.shape
+    return float(np.abs(found.numpy() - expected).max())
+
+
+def test_coefficients(exact, case):
+    assert largest(exact.coefficients[None], case.coeffs) <= 5e-6
+
+
+def test_vertices(exact, case):
+    assert largest(exact.mesh.vertices, case.vertices) <= 1e-4  # decimetres
+
+
+def test_normals(exact, case):
+    """By angle. Where the made-up face is as rough as its triangles are small, rounding turns a normal by more."""
+    cosine = (exact.mesh.normals.numpy() * case.normals).sum(1)
+    degrees = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    assert np.percentile(degrees, 99) <= 0.5 and degrees.mean() <= 0.1
+
+
+def test_deformation_and_displacement(exact, case):
+    assert largest(exact.deformation, case.deformation) <= 1e-4
+    assert largest(exact.displacement, case.displacement) <= 2e-4
+
+
+def test_texture(exact, case):
+    """Grey levels before clipping. Its maximum is left free: folded triangles turn rounding into single steps of 10."""
+    expected = case.texture_bgr[..., ::-1]
+    assert exact.texture_float.shape == expected.shape == (256, 256, 3)
+    difference = np.abs(exact.texture_float.numpy() * 255 - expected)
+    assert difference.mean() <= 0.08
+    assert np.percentile(difference, 99) <= 0.7
+    assert np.percentile(difference, 99.9) <= 1.5
+    assert expected.min() < 0 and expected.max() > 255  # so a clipped texture would not pass
+    np.testing.assert_array_equal(exact.texture.rgb, (exact.texture_float * 255).round().clamp(0, 255).byte().numpy())
+
+
+def test_half_precision_stays_close(golden_pack, case, exact):
+    half = reconstructed(golden_pack, case, "bf16")
+    error = (half.texture_float - exact.texture_float).square().mean()
+    assert error > 0 and 10 * torch.log10(1 / error) >= 58  # decibels
+    assert largest(half.mesh.vertices, exact.mesh.vertices.numpy()) <= 1e-4
