@@ -65,13 +65,15 @@ def interpolate(fragments: Fragments, values: Tensor, faces: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Setup:
-    """Each triangle with area, ready to be walked over the pixels of its bounding box.
+    """The triangles that may show, ready to be walked over the pixels of their bounding boxes.
 
-    planes: (F, 4, 3) float32, value = p0 + p1·dx + p2·dy of the three barycentrics and the depth, dx and dy in pixels
+    number: (T,) int64, ascending, which triangles these are.
+    planes: (T, 4, 3) float32, value = p0 + p1·dx + p2·dy of the three barycentrics and the depth, dx and dy in pixels
     from the box's first centre: small numbers, so float32 is enough at any image size.
-    first_pixel: (F,) int64 flat.   columns, count: (F,) int64 of the box; count is 0 for a triangle without area.
+    first_pixel: (T,) int64 flat.   columns, count: (T,) int64 of the box; count is 0 for a triangle without area.
     """
 
+    number: Tensor
     planes: Tensor
     first_pixel: Tensor
     columns: Tensor
@@ -79,21 +81,30 @@ class _Setup:
 
 
 def _set_up(corners: Tensor, size_hw: tuple[int, int]) -> _Setup:
+    """corners: (F, 3, 3). Triangles whose box holds no pixel centre, most of a fine mesh, cost next to nothing."""
     height, width = size_hw
     last = corners.new_tensor([width - 1, height - 1])
-    low = (corners[..., :2].amin(1) - 0.5).ceil().clamp(min=0)  # (F, 2) first centre in the box
-    high = torch.minimum((corners[..., :2].amax(1) - 0.5).floor(), last)
-    span = (high - low + 1).clamp(min=0).nan_to_num(0).long()
-    local = (corners[..., :2] - (low[:, None] + 0.5)).double()  # (F, 3, 2) seen from the first centre
+    screen = corners[..., :2]
+    low = (screen.amin(1) - 0.5).ceil().clamp(min=0)  # (F, 2) first centre in the box
+    high = torch.minimum((screen.amax(1) - 0.5).floor(), last)
+    number = (high >= low).all(1).nonzero().squeeze(1)  # NaN compares false
+    corners, low, span = corners[number], low[number], (high - low)[number].long() + 1
+    planes, double_area = _planes(corners, low)
+    first = low.long()
+    first_pixel = first[:, 1] * width + first[:, 0]
+    return _Setup(number, planes, first_pixel, span[:, 0], span.prod(1) * (double_area != 0))
+
+
+def _planes(corners: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
+    """`_Setup.planes` of corners (T, 3, 3) whose boxes start at low (T, 2), and twice the signed areas (T,)."""
+    local = (corners[..., :2] - (low[:, None] + 0.5)).double()  # (T, 3, 2) seen from the first centre
     following, previous = local.roll(-1, 1), local.roll(-2, 1)
-    edge = previous - following  # (F, 3, 2) the edge opposite each corner
-    double_area = _cross(local[:, 1] - local[:, 0], local[:, 2] - local[:, 0])  # (F,)
-    weights = torch.stack([_cross(following, previous), -edge[..., 1], edge[..., 0]], -1)  # (F, 3, 3)
+    edge = previous - following  # (T, 3, 2) the edge opposite each corner
+    double_area = _cross(local[:, 1] - local[:, 0], local[:, 2] - local[:, 0])
+    weights = torch.stack([_cross(following, previous), -edge[..., 1], edge[..., 0]], -1)  # (T, 3, 3)
     weights = weights / torch.where(double_area == 0, 1.0, double_area)[:, None, None]
-    depth = (weights * corners[..., 2:].double()).sum(1, keepdim=True)  # (F, 1, 3)
-    planes = torch.cat([weights, depth], 1).float()
-    first = low.nan_to_num(0).long()
-    return _Setup(planes, first[:, 1] * width + first[:, 0], span[:, 0], span.prod(1) * (double_area != 0))
+    depth = (weights * corners[..., 2:].double()).sum(1, keepdim=True)  # (T, 1, 3)
+    return torch.cat([weights, depth], 1).float(), double_area
 
 
 def _candidates(setup: _Setup):
@@ -133,7 +144,7 @@ def _resolve(keys: Tensor, setup: _Setup, size_hw: tuple[int, int]) -> Fragments
     plane = setup.planes.index_select(0, winner)
     values = plane[..., 0] + plane[..., 1] * dx[:, None] + plane[..., 2] * dy[:, None]  # (P, 4)
     triangle = torch.full_like(keys, -1)
-    triangle[seen] = winner
+    triangle[seen] = setup.number[winner]
     barycentric = values.new_zeros(len(keys), 3)
     barycentric[seen] = values[:, :3]
     depth = values.new_full((len(keys),), torch.inf)

@@ -69,14 +69,15 @@ def fit_texture(colour: Tensor, target: Tensor, rendering: Rendering, steps: int
     wanted = target.flatten(1)[:, rendering.pixels].T  # (P, 3)
     to_pixels, to_texels = _maps(rendering)
     short_of = to_pixels(flat_colour) - wanted  # what the render misses by, without any offset
-    gain = PHOTO_WEIGHT / max(len(rendering.pixels), 1)
-    offset, first, second, gradient = (torch.zeros_like(flat_colour) for _ in range(4))
+    neighbours = _neighbour_counts(flat_colour)
+    offset, first, second = (torch.zeros_like(flat_colour) for _ in range(3))
     step_count = torch.zeros((), dtype=torch.float32, device=colour.device)
     for _ in range(steps):
         missing = to_pixels(offset).add_(short_of)
-        length = missing.square().sum(1, keepdim=True).add_(EPSILON).sqrt_()
-        _smoothness_gradient(offset, gradient)
-        gradient.add_(to_texels(missing.div_(length), gain))
+        squares = missing.square()
+        length = (squares[:, 0] + squares[:, 1]).add_(squares[:, 2]).add_(EPSILON).sqrt_()
+        gradient = to_texels(missing.div_(length[:, None]))
+        _add_smoothness(gradient, offset, neighbours)
         _adam_step(offset, gradient, first, second, step_count)
     return colour + offset.T.view_as(colour)
 
@@ -94,18 +95,13 @@ def _perspective_weights(seen: Fragments, pixels: Tensor, corner_depth: Tensor) 
     return weights / weights.sum(1, keepdim=True)
 
 
-@dataclass(frozen=True)
-class _ToTexels:
-    """The transpose of the rendering map: pixels (P, 3) → all texels (65536, 3), times a gain."""
-
-    map: SparseMap
-
-    def __call__(self, values: Tensor, gain: float) -> Tensor:
-        return self.map(values).mul_(gain)
+# The gradient of 10 · TV is this times the grid's Laplacian: TV = 2 · (mean of squared steps down + across), over
+# 3 · 255 · 256 steps each. Everything is divided by it; Adam undoes that when its epsilon is divided too.
+_SMOOTHNESS_GAIN = SMOOTHNESS_WEIGHT * 2 * 2 / (3 * (UV_PX - 1) * UV_PX)
 
 
-def _maps(rendering: Rendering) -> tuple[SparseMap, _ToTexels]:
-    """A, and its transpose with its entries sorted by texel."""
+def _maps(rendering: Rendering) -> tuple[SparseMap, SparseMap]:
+    """A, and its transpose times the photo loss's share of the gradient, its entries sorted by texel."""
     count = len(rendering.pixels)
     device = rendering.pixels.device
     texels, weights = rendering.texels.flatten(), rendering.weights.flatten()
@@ -113,29 +109,32 @@ def _maps(rendering: Rendering) -> tuple[SparseMap, _ToTexels]:
     order = texels.argsort(stable=True)
     texel_counts = torch.bincount(texels, minlength=UV_PX * UV_PX)
     starts = (texel_counts.cumsum(0) - texel_counts).int()
-    back = SparseMap(torch.div(order, 4, rounding_mode="floor").int(), starts, weights[order])
-    return SparseMap(texels.int(), offsets, weights), _ToTexels(back)
+    gain = PHOTO_WEIGHT / max(count, 1) / _SMOOTHNESS_GAIN
+    back = SparseMap(torch.div(order, 4, rounding_mode="floor").int(), starts, weights[order] * gain)
+    return SparseMap(texels.int(), offsets, weights), back
 
 
-def _smoothness_gradient(offset: Tensor, out: Tensor) -> None:
-    """Writes the gradient of 10 · TV at offset (65536, 3) into out.
+def _neighbour_counts(offset: Tensor) -> Tensor:
+    """(256, 768): how many of its four neighbours each texel has, once a colour."""
+    counts = torch.full((UV_PX, UV_PX * 3), 4.0, device=offset.device)
+    counts[[0, -1]] -= 1
+    counts[:, :3] -= 1
+    counts[:, -3:] -= 1
+    return counts
 
-    TV = 2 · (mean of squared steps down + mean of squared steps across), over 3 · 255 · 256 steps each.
-    """
-    grid, result = offset.view(UV_PX, UV_PX * 3), out.view(UV_PX, UV_PX * 3)
-    gain = SMOOTHNESS_WEIGHT * 2 * 2 / (3 * (UV_PX - 1) * UV_PX)
-    down = grid[1:] - grid[:-1]
-    across = grid[:, 3:] - grid[:, :-3]
-    result[0] = 0
-    result[1:] = down
-    result[:-1] -= down
-    result[:, 3:] += across
-    result[:, :-3] -= across
-    result *= gain
+
+def _add_smoothness(gradient: Tensor, offset: Tensor, neighbours: Tensor) -> None:
+    """Adds the Laplacian of offset (65536, 3), each texel less its neighbours, to gradient in place."""
+    total, grid = gradient.view(UV_PX, UV_PX * 3), offset.view(UV_PX, UV_PX * 3)
+    total.addcmul_(grid, neighbours)
+    total[1:] -= grid[:-1]
+    total[:-1] -= grid[1:]
+    total[:, 3:] -= grid[:, :-3]
+    total[:, :-3] -= grid[:, 3:]
 
 
 def _adam_step(values: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step_count: Tensor) -> None:
-    """One Adam step in place (Kingma and Ba 2015), in one kernel."""
+    """One Adam step in place (Kingma and Ba 2015), in one kernel; gradient is divided by _SMOOTHNESS_GAIN."""
     step_count += 1
     torch._fused_adam_(
         [values],
@@ -148,7 +147,7 @@ def _adam_step(values: Tensor, gradient: Tensor, first: Tensor, second: Tensor, 
         beta1=BETAS[0],
         beta2=BETAS[1],
         weight_decay=0.0,
-        eps=ADAM_EPSILON,
+        eps=ADAM_EPSILON / _SMOOTHNESS_GAIN,
         amsgrad=False,
         maximize=False,
     )
