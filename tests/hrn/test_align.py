@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from hrn_opt.hrn.align import CROP_PX, DETAIL_CROP_PX, Placement, align, cut, place
-from hrn_opt.hrn.pil_crop import resize_and_crop
+from hrn_opt.hrn.pil_crop import CHEAP_AREA, _crop_alone, resize_and_crop
 
 EYES_AND_NOSE = [-0.31, 0.28, 0.61], [0.3, 0.27, 0.6], [0.0, -0.04, 0.93]
 STANDARD = np.array([*EYES_AND_NOSE, [-0.25, -0.45, 0.64], [0.26, -0.44, 0.65]])
@@ -53,13 +53,25 @@ def test_crop_equals_pillow_to_the_last_bit(photo_hw, size_wh, left, top, crop_p
     resized = Image.fromarray(photo).resize(size_wh, Image.Resampling.BICUBIC)
     expected = np.asarray(resized.crop((left, top, left + crop_px, top + crop_px)))
     np.testing.assert_array_equal(resize_and_crop(photo, size_wh, left, top, crop_px), expected)
+    np.testing.assert_array_equal(_crop_alone(photo, size_wh, left, top, crop_px), expected)
+
+
+@pytest.mark.parametrize("side", [55, 56])
+def test_crops_of_large_photos_do_not_resize_the_whole(side, monkeypatch):
+    """55² is the largest square of at most three times 32²."""
+    assert 55**2 <= CHEAP_AREA * 32**2 < 56**2
+    photo = noise(30, 41)
+    expected = np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.BICUBIC))[7:39, 9:41]
+    if side == 56:
+        monkeypatch.setattr("hrn_opt.hrn.pil_crop.Image", None)
+    np.testing.assert_array_equal(resize_and_crop(photo, (side, side), 9, 7, 32), expected)
 
 
 def test_crop_saturates_as_pillow_does():
     """Bicubic weights overshoot at hard edges; Pillow cuts between its two passes too."""
     photo = np.where(noise(40, 31) > 127, 255, 0).astype(np.uint8)
     expected = np.asarray(Image.fromarray(photo).resize((77, 55), Image.Resampling.BICUBIC))[5:45, 9:49]
-    np.testing.assert_array_equal(resize_and_crop(photo, (77, 55), 9, 5, 40), expected)
+    np.testing.assert_array_equal(_crop_alone(photo, (77, 55), 9, 5, 40), expected)
 
 
 def test_placement_of_a_frontal_face():

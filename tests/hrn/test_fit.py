@@ -139,9 +139,11 @@ def test_smoothness_gradient_equals_autograd_s():
     offset.requires_grad = True
     down, across = offset[:, 1:] - offset[:, :-1], offset[:, :, 1:] - offset[:, :, :-1]
     (10 * 2 * (down.square().mean() + across.square().mean())).backward()
-    found = torch.full((UV_PX * UV_PX, 3), torch.nan)
-    fit._smoothness_gradient(offset.detach().float().flatten(1).T.contiguous(), found)
-    assert_close(found.T.view(3, UV_PX, UV_PX), offset.grad.float(), atol=1e-9, rtol=1e-4)  # values about 3e-4
+    flat = offset.detach().float().flatten(1).T.contiguous()
+    found = torch.full_like(flat, 0.5)
+    fit._add_smoothness(found, flat, fit._neighbour_counts(flat))
+    gradient = (found - 0.5).T.view(3, UV_PX, UV_PX) * fit._SMOOTHNESS_GAIN
+    assert_close(gradient, offset.grad.float(), atol=5e-10, rtol=1e-5)  # values about 1e-3
 
 
 def test_photo_gradient_goes_back_through_the_same_map(sheet):
@@ -152,7 +154,8 @@ def test_photo_gradient_goes_back_through_the_same_map(sheet):
     spread = residue.double()[:, None] * rendering.weights[..., None]
     expected.index_add_(0, rendering.texels.flatten(), spread.flatten(0, 1))
     _, to_texels = fit._maps(rendering)
-    assert_close(to_texels(residue, 0.5), 0.5 * expected.float(), atol=1e-5, rtol=1e-5)
+    expected *= 1.92 / len(rendering.pixels)
+    assert_close(to_texels(residue) * fit._SMOOTHNESS_GAIN, expected.float(), atol=1e-9, rtol=1e-4)
 
 
 def test_adam_step_equals_torch_s():
@@ -165,7 +168,7 @@ def test_adam_step_equals_torch_s():
         gradient = torch.randn(50, 3, generator=random) * torch.logspace(-6, 0, 50)[:, None]
         theirs.grad = gradient.double()
         adam.step()
-        fit._adam_step(values, gradient, first, second, count)
+        fit._adam_step(values, gradient / fit._SMOOTHNESS_GAIN, first, second, count)
     assert_close(values, theirs.detach().float(), atol=1e-5, rtol=0)
 
 
