@@ -13,21 +13,17 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from hrn_opt.errors import OptionInvalid, OutputUnwritable
+from hrn_opt.glb import GENERATOR, EncodedImage, glb, mesh_arrays
 from hrn_opt.types import Mesh, Reconstruction
 
 FORMATS = ("png", "glb", "obj")
-GENERATOR = "hrn_opt"
-METRES_PER_DECIMETRE = 0.1
 _JPEG_ABOVE_PX = 2048  # a 4096 px texture is 27 MB and 1.8 s as PNG, 3.8 MB and 0.09 s as JPEG 95; 2048: 6.9 MB, 0.4 s
-_CLAY_GREY = 0.6  # linear base colour, a light grey on screen
-_CLAY_ROUGHNESS = 0.85
 _STEM_BYTES = 150  # most file systems allow 255 bytes a name; the rest is for endings and numbers
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\s/\\:*?"<>|]+')  # also white space: many OBJ readers split names at it
 
@@ -78,12 +74,12 @@ def glb_bytes(reconstruction: Reconstruction, textured: bool = True) -> bytes:
     that JPEG (quality 95, full chroma). Otherwise grey clay that takes the viewer's light.
     """
     mesh = _mesh_of(reconstruction)
-    return _glb(mesh, _embedded(reconstruction.texture.rgb) if textured else None)
+    return glb(mesh, _embedded(reconstruction.texture.rgb) if textured else None)
 
 
 def obj_text(mesh: Mesh, mtl_name: str) -> str:
     """The mesh as Wavefront OBJ, in metres, with its material in the file `mtl_name`."""
-    mesh = _export_arrays(mesh)
+    mesh = mesh_arrays(mesh)
     corners = np.array([f"{i}/{i}/{i}" for i in range(1, len(mesh.vertices) + 1)], dtype=object)
     return "".join(
         (
@@ -160,7 +156,7 @@ def _contents(reconstruction: Reconstruction, formats: tuple[str, ...], stem: st
     if "png" in formats or "obj" in formats:
         contents[f"{stem}.png"] = png_bytes(texture_rgb)
     if "glb" in formats:
-        contents[f"{stem}.glb"] = _glb(_mesh_of(reconstruction), _embedded(texture_rgb, contents.get(f"{stem}.png")))
+        contents[f"{stem}.glb"] = glb(_mesh_of(reconstruction), _embedded(texture_rgb, contents.get(f"{stem}.png")))
     if "obj" in formats:
         contents[f"{stem}.obj"] = obj_text(_mesh_of(reconstruction), f"{stem}.mtl").encode()
         contents[f"{stem}.mtl"] = mtl_text(f"{stem}.png").encode()
@@ -173,143 +169,19 @@ def _mesh_of(reconstruction: Reconstruction) -> Mesh:
     return reconstruction.mesh
 
 
-@dataclass(frozen=True)
-class _ExportArrays:
-    """What both mesh formats write.
-
-    vertices: (N, 3) float32, metres.   normals: (N, 3) float32, unit.   uv: (N, 2) float32.   faces: (F, 3) uint32.
-    """
-
-    vertices: np.ndarray
-    normals: np.ndarray
-    uv: np.ndarray
-    faces: np.ndarray
-
-
-def _export_arrays(mesh: Mesh) -> _ExportArrays:
-    def array(tensor, dtype):
-        return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype)
-
-    return _ExportArrays(
-        vertices=array(mesh.vertices, np.float32) * np.float32(METRES_PER_DECIMETRE),
-        normals=_unit_normals(array(mesh.normals, np.float32)),
-        uv=array(mesh.uv, np.float32),
-        faces=array(mesh.faces, np.uint32),
-    )
-
-
-def _unit_normals(normals: np.ndarray) -> np.ndarray:
-    """(N, 3) float32 of length 1; where there is no direction, as at a vertex of no area, +z: out of the face."""
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    usable = np.isfinite(length) & (length > 1e-6)
-    return np.where(usable, normals / np.where(usable, length, 1), np.float32([0, 0, 1]))
-
-
 def _lines(pattern: str, rows: np.ndarray) -> str:
     """One formatted line a row; a single % over the whole table is ten times as fast as np.savetxt."""
     return (pattern * len(rows)) % tuple(rows.ravel().tolist())
 
 
-@dataclass(frozen=True)
-class _EncodedImage:
-    content: bytes
-    mime_type: str
-
-
-def _embedded(rgb: np.ndarray, png: bytes | None = None) -> _EncodedImage:
+def _embedded(rgb: np.ndarray, png: bytes | None = None) -> EncodedImage:
     """The texture as a GLB carries it; `png` is the same picture when it has been encoded already."""
     if rgb.shape[0] > _JPEG_ABOVE_PX:
-        return _EncodedImage(_encoded(rgb, "JPEG", quality=95, subsampling=0), "image/jpeg")
-    return _EncodedImage(png or png_bytes(rgb), "image/png")
+        return EncodedImage(_encoded(rgb, "JPEG", quality=95, subsampling=0), "image/jpeg")
+    return EncodedImage(png or png_bytes(rgb), "image/png")
 
 
 def _encoded(rgb: np.ndarray, file_format: str, **options) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(rgb).save(stream, file_format, **options)
     return stream.getvalue()
-
-
-def _glb(mesh: Mesh, image: _EncodedImage | None) -> bytes:
-    """The GLB container; grey clay where there is no image."""
-    import pygltflib as gltf  # here, as the command line and the page start without it
-
-    arrays = _export_arrays(mesh)
-    flipped_uv = arrays.uv * np.float32([1, -1]) + np.float32([0, 1])  # glTF counts v downwards from the top row
-    blob = _Blob(gltf)
-    indices = blob.add(arrays.faces.reshape(-1), gltf.ELEMENT_ARRAY_BUFFER, "SCALAR")
-    attributes = gltf.Attributes(
-        POSITION=blob.add(arrays.vertices, gltf.ARRAY_BUFFER, "VEC3", bounds=True),
-        NORMAL=blob.add(arrays.normals, gltf.ARRAY_BUFFER, "VEC3"),
-        TEXCOORD_0=blob.add(flipped_uv, gltf.ARRAY_BUFFER, "VEC2") if image else None,
-    )
-    document = gltf.GLTF2(
-        asset=gltf.Asset(version="2.0", generator=GENERATOR),
-        scene=0,
-        scenes=[gltf.Scene(nodes=[0])],
-        nodes=[gltf.Node(name="face", mesh=0)],
-        meshes=[
-            gltf.Mesh(name="face", primitives=[gltf.Primitive(attributes=attributes, indices=indices, material=0)])
-        ],
-        materials=[_skin(gltf) if image else _clay(gltf)],
-    )
-    if image:
-        document.images = [
-            gltf.Image(name="texture", mimeType=image.mime_type, bufferView=blob.add_bytes(image.content))
-        ]
-        filters = {"magFilter": gltf.LINEAR, "minFilter": gltf.LINEAR_MIPMAP_LINEAR}
-        document.samplers = [gltf.Sampler(wrapS=gltf.CLAMP_TO_EDGE, wrapT=gltf.CLAMP_TO_EDGE, **filters)]
-        document.textures = [gltf.Texture(name="texture", source=0, sampler=0)]
-        document.extensionsUsed = ["KHR_materials_unlit"]
-    document.accessors, document.bufferViews = blob.accessors, blob.views
-    document.buffers = [gltf.Buffer(byteLength=len(blob.content))]
-    document.set_binary_blob(bytes(blob.content))
-    return b"".join(document.save_to_bytes())
-
-
-def _skin(gltf):
-    base = gltf.PbrMetallicRoughness(
-        baseColorTexture=gltf.TextureInfo(index=0), metallicFactor=0.0, roughnessFactor=1.0
-    )
-    return gltf.Material(
-        name="skin",
-        pbrMetallicRoughness=base,
-        doubleSided=True,
-        alphaCutoff=None,
-        extensions={"KHR_materials_unlit": {}},
-    )
-
-
-def _clay(gltf):
-    base = gltf.PbrMetallicRoughness(
-        baseColorFactor=[_CLAY_GREY] * 3 + [1.0], metallicFactor=0.0, roughnessFactor=_CLAY_ROUGHNESS
-    )
-    return gltf.Material(name="clay", pbrMetallicRoughness=base, doubleSided=True, alphaCutoff=None)
-
-
-class _Blob:
-    """The binary chunk being filled, with one view (and for arrays one accessor) a piece."""
-
-    def __init__(self, gltf):
-        self.gltf = gltf
-        self.content = bytearray()
-        self.views = []
-        self.accessors = []
-
-    def add_bytes(self, content: bytes, target: int | None = None) -> int:
-        """Index of the buffer view that holds the bytes, on a boundary of four as glTF asks."""
-        self.content.extend(b"\0" * (-len(self.content) % 4))
-        view = self.gltf.BufferView(buffer=0, byteOffset=len(self.content), byteLength=len(content), target=target)
-        self.content.extend(content)
-        self.views.append(view)
-        return len(self.views) - 1
-
-    def add(self, values: np.ndarray, target: int, kind: str, bounds: bool = False) -> int:
-        """Index of the accessor to the array: (N,) uint32, or (N, 2) or (N, 3) float32."""
-        component = self.gltf.UNSIGNED_INT if values.dtype == np.uint32 else self.gltf.FLOAT
-        accessor = self.gltf.Accessor(
-            bufferView=self.add_bytes(values.tobytes(), target), componentType=component, count=len(values), type=kind
-        )
-        if bounds:
-            accessor.min, accessor.max = values.min(0).tolist(), values.max(0).tolist()
-        self.accessors.append(accessor)
-        return len(self.accessors) - 1
