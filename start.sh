@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what is missing, then runs one command. Usage: see usage() or ./start.sh --help.
 set -euo pipefail
+CALLED_FROM=$PWD
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 VENV=.venv
@@ -10,6 +11,7 @@ usage() {
 Usage: ./start.sh [command] [arguments]
 
   run     serve the page (default; --host, --port, or HRN_OPT_HOST, HRN_OPT_PORT; 127.0.0.1:8080 unless told)
+  fetch   get the HRN model, 1.1 GB, and prepare it (--from a mirror or folder, --to DIR); the page runs without it
   test    run all tests (--fast: only the fast ones; other arguments go to pytest)
   bench   measure speed and memory
   doctor  say what this machine has and what to do about what is missing (--json)
@@ -59,13 +61,21 @@ print(hashlib.sha256(sys.version.encode() + content).hexdigest())
 PY
 }
 
-install() { # install PYTHON FILE...
-  local python=$1 file options=()
+install() { # install PYTHON FILE...: what a file called *-nodeps.txt names comes without its own requirements
+  local python=$1 file whole=() alone=()
   shift
-  for file in "$@"; do options+=(-r "$file"); done
+  for file in "$@"; do
+    if [[ $file == *-nodeps.txt ]]; then alone+=(-r "$file"); else whole+=(-r "$file"); fi
+  done
+  printf 'start.sh: installing %s; once, some minutes.\n' "$*" >&2
+  run_pip "$python" "${whole[@]}"
+  [[ ${#alone[@]} == 0 ]] || run_pip "$python" --no-deps "${alone[@]}"
+}
+
+run_pip() { # run_pip PYTHON OPTION...
+  local python=$1 options=("${@:2}")
   [[ -t 2 ]] || options+=(--quiet) # a person sees the downloads move, a log stays short
   [[ -z "${TORCH_INDEX_URL:-}" ]] || options+=(--extra-index-url "$TORCH_INDEX_URL")
-  printf 'start.sh: installing %s; once, some minutes.\n' "$*" >&2
   "$python" -m pip install --disable-pip-version-check "${options[@]}" >&2 ||
     fail "the installation did not finish (pip says why above); mend that and start again."
 }
@@ -130,6 +140,13 @@ run_tests() {
   exec "$PY" -m pytest ${arguments[@]+"${arguments[@]}"}
 }
 
+fetch() { # its arguments are paths: it runs where it was called
+  [[ $PY == /* ]] || PY=$PWD/$PY
+  export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+  cd -- "$CALLED_FROM"
+  exec "$PY" -m hrn_opt.hrn.fetch "$@"
+}
+
 examine() { # the doctor installs nothing, and looks through the Python that the other commands would use
   local python
   python=$(find_python)
@@ -150,12 +167,16 @@ case $command in
     prepare run requirements.txt
     exec "$PY" app.py "$@"
     ;;
+  fetch)
+    prepare run requirements.txt
+    fetch "$@"
+    ;;
   test)
-    prepare test requirements.txt requirements-dev.txt
+    prepare test requirements.txt requirements-dev.txt requirements-oracle.txt requirements-oracle-nodeps.txt
     run_tests "$@"
     ;;
   bench)
-    prepare test requirements.txt requirements-dev.txt
+    prepare bench requirements.txt requirements-dev.txt
     exec "$PY" -m benchmarks "$@"
     ;;
   doctor) examine "$@" ;;

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def clone(tmp_path):
     return folder
 
 
-def start(folder, *arguments, python=sys.executable, **environment):
+def start(folder, *arguments, python=sys.executable, cwd=None, **environment):
     """Runs start.sh with little more on its PATH than it needs, outside of any environment."""
     tools = folder.parent / "tools"
     tools.mkdir(exist_ok=True)
@@ -36,6 +37,7 @@ def start(folder, *arguments, python=sys.executable, **environment):
     return subprocess.run(
         ["bash", str(folder / "start.sh"), *arguments],
         env={"PATH": str(tools), "HOME": os.environ.get("HOME", "/"), **environment},
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=120,
@@ -73,6 +75,38 @@ def test_a_failed_install_is_tried_again(clone):
     assert failed.returncode == 1 and "did not finish" in failed.stderr and "served" not in failed.stdout
     (clone / "requirements.txt").write_text("# nothing to install\n")
     assert start(clone).returncode == 0
+
+
+FETCH = "import sys, os; print('fetched', os.getcwd(), *sys.argv[1:])\n"
+
+
+def test_fetch_takes_paths_from_where_it_was_called(clone, tmp_path):
+    module = clone / "hrn_opt" / "hrn" / "fetch.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(FETCH)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    ended = start(clone, "fetch", "--from", "my pack", "--to", "there", cwd=elsewhere)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == f"fetched {elsewhere} --from my pack --to there\n"
+    assert (clone / ".venv" / "installed-run").is_file()
+
+
+def test_what_must_come_alone_comes_without_its_needs(clone):
+    with zipfile.ZipFile(clone / "lonely-1-py3-none-any.whl", "w") as wheel:
+        about = "Metadata-Version: 2.1\nName: lonely\nVersion: 1\nRequires-Dist: hrn-opt-no-such-package\n"
+        wheel.writestr("lonely-1.dist-info/METADATA", about)
+        wheel.writestr("lonely-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("lonely-1.dist-info/RECORD", "")
+    for name in ("dev", "oracle", "oracle-nodeps"):
+        (clone / f"requirements-{name}.txt").write_text("# nothing to install\n")
+    (clone / "requirements-oracle.txt").write_text("./lonely-1-py3-none-any.whl\n")
+    assert "did not finish" in start(clone, "test", PIP_NO_INDEX="1").stderr
+    (clone / "requirements-oracle.txt").rename(clone / "requirements-oracle-nodeps.txt")
+    (clone / "requirements-oracle.txt").write_text("# nothing to install\n")
+    ended = start(clone, "test", PIP_NO_INDEX="1")
+    assert "did not finish" not in ended.stderr and "No module named pytest" in ended.stderr
+    assert (clone / ".venv" / "installed-test").is_file()
 
 
 def test_no_venv_when_told(clone):
