@@ -44,16 +44,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP, TIFF or GIF")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder; made if missing")
-    parser.add_argument("--texture-size", type=int, default=1024, metavar="N", help="512 to 4096 px (default 1024)")
+    parser.add_argument(
+        "--texture-size", type=int, default=1024, metavar="N", help="512 to 4096 px, HRN also 256 (default 1024)"
+    )
     parser.add_argument(
         "--face", type=_face_choice, default="largest", metavar="largest|all|K", help="K counts from 0, the largest"
     )
     parser.add_argument(
         "--formats", type=_comma_list, default=("png", "glb", "obj"), metavar="png,glb,obj", help="default: all three"
     )
-    parser.add_argument("--model", default="auto", metavar="auto|builtin|hrn|PATH", help="default: auto")
+    parser.add_argument(
+        "--model",
+        default="auto",
+        metavar="auto|builtin|hrn|FOLDER",
+        help="FOLDER: an HRN pack, published or prepared (default auto: HRN where ./start.sh fetch put it)",
+    )
+    _add_machine_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON report a photo on standard output")
     return parser
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where HRN runs; the embedded model takes none of these")
+    group.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+    group.add_argument(
+        "--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="default auto: fp32 on a CPU, else fp16"
+    )
+    group.add_argument("--memory", type=_memory, default="auto", metavar="auto|GIB", help="of the device, such as 0.5")
+    group.add_argument("--offload-folder", type=Path, metavar="DIR", help="for weights that fit nowhere else")
+
+
+def _memory(text: str) -> str | float:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 'auto' or a number of GiB, such as 0.5") from None
 
 
 def _face_choice(text: str) -> str | int:
@@ -68,10 +95,10 @@ def _comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _load(name: str):
+def _load(name: str, **options):
     import hrn_opt
 
-    return hrn_opt.load(name)
+    return hrn_opt.load(name, **options)
 
 
 def _run(options: argparse.Namespace, load: Callable) -> int:
@@ -79,7 +106,13 @@ def _run(options: argparse.Namespace, load: Callable) -> int:
     from hrn_opt.report import as_file, as_line, error_report, run_report
 
     check_formats(options.formats)
-    model = load(options.model)
+    model = load(
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        memory=options.memory,
+        offload_folder=options.offload_folder,
+    )
     exit_code = 0
     for source, stem in zip(options.photos, _stems(options.photos, options.out), strict=True):
         try:
@@ -140,7 +173,7 @@ def _reconstruct(model, source: str, stem: str, options: argparse.Namespace) -> 
         face_stem = f"{stem}-face{face}" if options.face == "all" else stem
         label = f"{Path(source).name}, face {position + 1} of {len(chosen)}"
         outputs.append(_reconstruct_face(model, photo, faces, face, face_stem, label, options))
-    return PhotoRun(source, photo, model.name, faces, find_seconds, tuple(outputs))
+    return PhotoRun(source, photo, model.name, model.machine, faces, find_seconds, tuple(outputs))
 
 
 def _reconstruct_face(

@@ -10,7 +10,7 @@ from hrn_opt.builtin.model import NAME as BUILTIN
 from hrn_opt.builtin.model import BuiltinModel
 from hrn_opt.errors import ModelMissing, OptionInvalid
 from hrn_opt.pipeline import Reconstructor
-from hrn_opt.runtime import parse_device, parse_precision
+from hrn_opt.runtime import Machine, parse_device, parse_precision
 
 HRN = "hrn"
 
@@ -34,16 +34,20 @@ def load(
     The embedded model runs on the CPU in float32 within 1 GB whatever the machine has, and takes no other choice.
     """
     if model == BUILTIN or (model == "auto" and not _prepared_by_fetch()):
-        return Reconstructor(_builtin(device, precision, memory))
+        return Reconstructor(_builtin(device, precision, memory, offload_folder))
     from hrn_opt.hrn.model import HrnModel
 
     on = parse_device(device)
+    dtype = parse_precision(precision, on)
     pack = _opened(Path(model) if model not in ("auto", HRN) else None)
-    return Reconstructor(HrnModel.load(pack, on, parse_precision(precision, on), memory, offload_folder))
+    return Reconstructor(HrnModel.load(pack, on, dtype, memory, offload_folder), Machine.of(on, dtype))
 
 
-def _builtin(device: str, precision: str, memory: str | float) -> BuiltinModel:
+def _builtin(
+    device: str, precision: str, memory: str | float, offload_folder: str | os.PathLike | None
+) -> BuiltinModel:
     asked = {
+        "offload_folder": (offload_folder, (None,)),
         "device": (device, ("auto", "cpu")),
         "precision": (precision, ("auto", "fp32")),
         "memory": (memory, ("auto",)),

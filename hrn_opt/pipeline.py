@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hrn_opt.errors import FaceNotThere, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.photo import open_photo
-from hrn_opt.runtime import torch_threads
+from hrn_opt.runtime import Machine, torch_threads
 from hrn_opt.types import Face, Hints, Photo, Reconstruction, Request, Stage, StageEvent, StageTiming, Want
 
 SMALLEST_TEXTURE, LARGEST_TEXTURE = 512, 4096
@@ -54,10 +54,14 @@ class FaceModel(Protocol):
 
 
 class Reconstructor:
-    """A loaded model and the way from a photo to a textured face."""
+    """A loaded model and the way from a photo to a textured face.
 
-    def __init__(self, model: FaceModel):
+    machine: what the model runs on.
+    """
+
+    def __init__(self, model: FaceModel, machine: Machine | None = None):
         self._model = model
+        self.machine = machine or Machine()
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from hrn_opt import __version__
+from hrn_opt.runtime import Machine
 from hrn_opt.types import Face, Photo, Reconstruction
 
 _PACKAGES = ("torch", "numpy", "pillow")
@@ -34,6 +35,7 @@ class PhotoRun:
     source: str
     photo: Photo
     model: str
+    machine: Machine
     faces: tuple[Face, ...]
     find_seconds: float
     outputs: tuple[FaceOutput, ...]
@@ -47,6 +49,8 @@ def run_report(run: PhotoRun) -> dict:
         "width": width,
         "height": height,
         "model": run.model,
+        "device": run.machine.device,
+        "precision": run.machine.precision,
         "find_seconds": round(run.find_seconds, _SECONDS_DIGITS),
         "faces": [_face(index, face) for index, face in enumerate(run.faces)],
         "reconstructed": [_output(output) for output in run.outputs],
@@ -91,5 +95,6 @@ def _output(output: FaceOutput) -> dict:
         "texture_px": done.texture.size,
         "vertices": len(done.mesh.vertices) if done.mesh else None,
         "triangles": len(done.mesh.faces) if done.mesh else None,
+        "mask_source": done.mask_source or None,  # of HRN's skin mask
         "files": [str(path) for path in output.files],
     }

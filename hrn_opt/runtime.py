@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
@@ -43,3 +44,15 @@ def parse_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision not in PRECISIONS:
         raise OptionInvalid(f"precision={precision!r} is not known; use 'auto', {', '.join(map(repr, PRECISIONS))}.")
     return PRECISIONS[precision]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a model runs on.   device: as torch names it, "cpu", "cuda:1".   precision: a name of PRECISIONS."""
+
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    @classmethod
+    def of(cls, device: torch.device, precision: torch.dtype) -> Machine:
+        return cls(str(device), next(name for name, dtype in PRECISIONS.items() if dtype is precision))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from hrn_opt.__main__ import main
 from hrn_opt.errors import FaceNotThere, ModelMissing, NoFaceFound, OptionInvalid
+from hrn_opt.runtime import Machine
 from hrn_opt.types import (
     Box,
     Camera,
@@ -33,6 +35,7 @@ class FakeModel:
     """Answers as a model does; the red of a photo's corner says how many faces it has (see save_photo)."""
 
     name = "fake"
+    machine = Machine("cuda:1", "fp16")
 
     def __init__(self):
         self.asked = []
@@ -81,7 +84,7 @@ def run(model, tmp_path, capsys):
 
     def call(*arguments):
         try:
-            code = main([*map(str, arguments), "--out", str(tmp_path / "out")], load=lambda name: model)
+            code = main([*map(str, arguments), "--out", str(tmp_path / "out")], load=lambda name, **options: model)
         except SystemExit as stopped:
             code = stopped.code
         printed = capsys.readouterr()
@@ -113,7 +116,9 @@ def test_the_report(run, tmp_path):
         {"index": 0, "box": {"left": 0.0, "top": 1.0, "right": 60.0, "bottom": 50.0}, "score": 1.0},
         {"index": 1, "box": {"left": 1.0, "top": 1.0, "right": 61.0, "bottom": 50.0}, "score": 0.9},
     ]
+    assert (report["device"], report["precision"]) == ("cuda:1", "fp16")
     (done,) = report["reconstructed"]
+    assert done["mask_source"] is None
     assert done["stages"] == [{"stage": "shape", "seconds": 0.25}, {"stage": "texture", "seconds": 0.125}]
     assert (done["face"], done["seconds"], done["texture_px"], done["vertices"], done["triangles"]) == (
         0,
@@ -170,6 +175,7 @@ def _options(*arguments):
         _options("--formats", ""),
         _options("--texture-size", "big"),
         _options("--texture-size", "7"),
+        _options("--memory", "much"),
         _options("--unknown"),
     ],
 )
@@ -225,17 +231,64 @@ def test_a_photo_in_the_output_folder_is_not_overwritten(run, tmp_path):
 
 def test_an_unwritable_folder(model, tmp_path, capsys):
     (tmp_path / "file").touch()
-    code = main([save_photo(tmp_path / "me.png"), "--out", str(tmp_path / "file" / "out")], load=lambda name: model)
+    arguments = [save_photo(tmp_path / "me.png"), "--out", str(tmp_path / "file" / "out")]
+    code = main(arguments, load=lambda name, **options: model)
     printed = capsys.readouterr()
     assert code == 2 and printed.out == "" and "choose another folder" in printed.err
 
 
 def test_a_missing_model_exits_1(tmp_path, capsys):
-    def load(name):
+    def load(name, **options):
         raise ModelMissing(f"The model {name!r} is not here; fetch it first.")
 
     assert main([save_photo(tmp_path / "me.png"), "--out", str(tmp_path), "--model", "hrn"], load=load) == 1
     assert capsys.readouterr().err == "hrn_opt: The model 'hrn' is not here; fetch it first.\n"
+
+
+def test_a_damaged_pack_exits_1_with_one_sentence(prepared_pack, tmp_path, capsys):
+    damaged = shutil.copytree(prepared_pack, tmp_path / "damaged")
+    os.truncate(damaged / "hrn.safetensors", 1000)
+    photo = save_photo(tmp_path / "me.png")
+    assert main([photo, "--out", str(tmp_path / "out"), "--model", str(damaged), "--device", "cpu"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1 and "start.sh fetch" in printed.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_hrn_runs_on_is_passed_on(model, tmp_path):
+    asked = []
+
+    def load(name, **options):
+        asked.append((name, options))
+        return model
+
+    photo = save_photo(tmp_path / "me.png")
+    given = ["--model", "a/pack", "--device", "cuda:1", "--precision", "bf16"]
+    given += ["--memory", "0.5", "--offload-folder", "b"]
+    for arguments in ([], given):
+        assert main([photo, "--out", str(tmp_path / "out"), "--formats", "png", *arguments], load=load) == 0
+    nothing = {"device": "auto", "precision": "auto", "memory": "auto", "offload_folder": None}
+    chosen = {"device": "cuda:1", "precision": "bf16", "memory": 0.5, "offload_folder": Path("b")}
+    assert asked == [("auto", nothing), ("a/pack", chosen)]
+
+
+@pytest.mark.parametrize("option", ["--device", "--precision", "--memory"])
+def test_the_embedded_model_takes_no_such_options(tmp_path, capsys, option):
+    value = {"--device": "cuda", "--precision": "fp16", "--memory": "2"}[option]
+    photo = save_photo(tmp_path / "me.png")
+    assert main([photo, "--out", str(tmp_path / "out"), "--model", "builtin", option, value]) == 2
+    assert "not possible with the embedded model" in capsys.readouterr().err
+
+
+def test_hrn_from_photo_to_report(prepared_pack, example_photo, tmp_path, capsys):
+    options = ["--model", str(prepared_pack), "--device", "cpu", "--texture-size", "256", "--formats", "png,glb"]
+    assert main([str(example_photo), "--out", str(tmp_path), "--json", *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["model"], report["device"], report["precision"]) == ("hrn", "cpu", "fp32")
+    (done,) = report["reconstructed"]
+    assert (done["mask_source"], done["texture_px"]) == ("graph", 256) and done["vertices"] > 1000
+    assert [stage["stage"] for stage in done["stages"]] == ["align", "shape", "detail", "texture", "finish"]
+    assert Image.open(tmp_path / "astronaut.png").size == (256, 256)
 
 
 class Terminal:
@@ -256,7 +309,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(run, tmp_path, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     photo = save_photo(tmp_path / "me.png")
-    main([photo, "--out", str(tmp_path / "out")], load=lambda name: FakeModel())
+    main([photo, "--out", str(tmp_path / "out")], load=lambda name, **options: FakeModel())
     assert "[" + "#" * 15 + " " * 15 + "] me.png, face 1 of 1: shape" in terminal.shown
     assert terminal.shown.endswith("\r\x1b[K")
 
@@ -273,7 +326,7 @@ def test_ctrl_c_leaves_whole_files_only(model, tmp_path, capsys):
 
     model.stream = stream
     photo = save_photo(tmp_path / "me.png", faces=3)
-    code = main([photo, "--out", str(tmp_path / "out"), "--face", "all"], load=lambda name: model)
+    code = main([photo, "--out", str(tmp_path / "out"), "--face", "all"], load=lambda name, **options: model)
     assert code == 130 and "Traceback" not in capsys.readouterr().err
     assert names(tmp_path / "out") == [f"me-face0.{ending}" for ending in ("glb", "mtl", "obj", "png")]
 
@@ -281,7 +334,7 @@ def test_ctrl_c_leaves_whole_files_only(model, tmp_path, capsys):
 INTERRUPTED = """
 import sys, time
 from hrn_opt.__main__ import main
-def load(name):
+def load(name, **options):
     print("loading", flush=True)
     time.sleep(60)
 sys.exit(main([sys.argv[1], "--out", sys.argv[2]], load=load))
@@ -320,7 +373,7 @@ def test_a_name_that_the_terminal_cannot_show(model, tmp_path):
     os.rename(photo, odd)
     code = (
         "import sys; from hrn_opt.__main__ import main; from tests_cli import FakeModel\n"
-        "sys.exit(main(sys.argv[1:], load=lambda name: FakeModel()))"
+        "sys.exit(main(sys.argv[1:], load=lambda name, **options: FakeModel()))"
     ).replace("from tests_cli import FakeModel", f"FakeModel = __import__('runpy').run_path({__file__!r})['FakeModel']")
     done = subprocess.run(
         [sys.executable, "-c", code, odd, b"--out", os.fsencode(tmp_path / "out"), b"--formats", b"png"],
