@@ -30,7 +30,7 @@ REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. needed: the main job cannot run without it.   remedy: "" when ok."""
+    """One finding. needed: the main job cannot run without it.   remedy: what to do, or when ok what could be done."""
 
     name: str
     ok: bool
@@ -89,7 +89,31 @@ def check_embedded_model() -> Check:
 
 
 def check_hrn() -> Check:
-    return Check("HRN model", True, "not installed: optional", needed=False)
+    """How far `./start.sh fetch` has come. A damaged pack stops the main job: it would be taken, and refused."""
+    home = Path(os.environ.get("HRN_OPT_HOME") or Path.home() / ".cache" / "hrn_opt").expanduser()
+    if (home / "prepared" / "manifest.json").is_file():
+        return _check_prepared(home / "prepared")
+    for folder, state in (("published", "downloaded, not prepared"), ("published.partial", "half downloaded")):
+        if (home / folder).is_dir():
+            return Check("HRN model", False, f"{state}, in {home}", "./start.sh fetch goes on with it.", needed=False)
+    return Check("HRN model", True, "not installed: optional", "./start.sh fetch gets it.", needed=False)
+
+
+def _check_prepared(folder: Path) -> Check:
+    """The pack opened, which compares its files' sizes, and its skin mask."""
+    try:
+        pack = importlib.import_module("hrn_opt.hrn.prepared").open_prepared(folder)
+        mask = importlib.import_module("hrn_opt.hrn.mask").SkinMask.open(folder)
+    except ImportError as error:
+        return Check("HRN model", False, f"cannot be tried: {error}", "./start.sh installs what is missing.", False)
+    except Exception as error:
+        remedy = f"./start.sh fetch makes it anew; without {folder} the embedded model is used."
+        return Check("HRN model", False, str(error), remedy)
+    size = _gib(sum(pack.manifest.files.values()))
+    faces = "finds faces" if pack.has_detectors else "no detectors: landmarks must be given"
+    found = f"prepared, {size} in {folder}; {faces}; skin mask: {mask.source}"
+    hint = "onnxruntime" in mask.note and mask.source == "outline"
+    return Check("HRN model", True, found, "pip install onnxruntime, for the better skin mask." if hint else "", False)
 
 
 def check_temporary_folder() -> Check:

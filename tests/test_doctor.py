@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,20 @@ from hrn_opt.doctor import Check
 ROOT = Path(__file__).parent.parent
 
 
-def test_this_machine_is_ready(capsys):
+@pytest.fixture
+def no_pack(tmp_path, monkeypatch):
+    """The folder where HRN's packs would be."""
+    monkeypatch.setenv("HRN_OPT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_this_machine_is_ready(capsys, no_pack):
     assert doctor.main([]) == 0
     printed = capsys.readouterr().out
     assert "missing" not in printed and printed.endswith("Ready.\n")
 
 
-def test_json_says_the_same(capsys):
+def test_json_says_the_same(capsys, no_pack):
     assert doctor.main(["--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ready"] is True
@@ -70,6 +78,62 @@ def test_speaks_without_torch(tmp_path):
     assert ended.stderr == ""
     missing = {check["name"] for check in json.loads(ended.stdout)["checks"] if not check["ok"]}
     assert {"torch", "gradio", "embedded model"} <= missing
+
+
+def test_without_hrn_it_says_how_to_get_it(no_pack):
+    check = doctor.check_hrn()
+    assert check.ok and not check.needed and "optional" in check.found and "./start.sh fetch" in check.remedy
+
+
+def test_it_looks_where_fetch_writes(monkeypatch, tmp_path):
+    from hrn_opt.hrn import fetch, pack, prepared
+
+    monkeypatch.delenv(pack.HOME_VARIABLE, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(doctor, "_check_prepared", lambda folder: folder)
+    made = pack.default_folder() / fetch.PREPARED
+    made.mkdir(parents=True)
+    (made / prepared.MANIFEST).touch()
+    assert doctor.check_hrn() == made
+
+
+@pytest.mark.parametrize(("folder", "state"), [("published", "not prepared"), ("published.partial", "half downloaded")])
+def test_an_unfinished_fetch_is_said(no_pack, folder, state):
+    (no_pack / folder).mkdir(parents=True)
+    check = doctor.check_hrn()
+    assert not check.ok and not check.needed and state in check.found and "./start.sh fetch" in check.remedy
+
+
+def test_a_prepared_pack(no_pack, prepared_pack):
+    no_pack.mkdir()
+    (no_pack / "prepared").symlink_to(prepared_pack)
+    check = doctor.check_hrn()
+    assert check.ok and check.remedy == ""
+    assert "finds faces" in check.found and check.found.endswith("skin mask: graph")
+
+
+def test_a_pack_without_detectors_and_graph(no_pack, linked_pack):
+    from hrn_opt.hrn import pack
+    from hrn_opt.hrn.prepare import prepare
+
+    for path in (pack.FAN_ARCHIVE, pack.MASK_GRAPH):
+        (linked_pack / path).unlink()
+    folder = prepare(linked_pack, no_pack / "prepared")
+    check = doctor.check_hrn()
+    assert check.ok and "landmarks must be given" in check.found and check.found.endswith("skin mask: outline")
+    assert check.remedy == ""
+    (folder / "segment_face.onnx").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
+        assert "onnxruntime" in doctor.check_hrn().remedy
+
+
+@pytest.mark.parametrize("name", ["hrn.safetensors", "manifest.json", "segment_face.pb"])
+def test_a_damaged_pack_is_no_pack_to_start_with(no_pack, prepared_pack, name):
+    shutil.copytree(prepared_pack, no_pack / "prepared")
+    os.truncate(no_pack / "prepared" / name, 100)
+    check = doctor.check_hrn()
+    assert not check.ok and check.needed and "./start.sh fetch" in check.remedy
 
 
 # As start.sh calls it: `-m hrn_opt.doctor` would import the package, and with it torch, before the doctor can speak.
