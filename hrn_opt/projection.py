@@ -13,12 +13,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.raster import rasterize
+from hrn_opt.raster import Fragments, rasterize
 from hrn_opt.uvmap import erode
 
 BAND_TEXELS = 1 << 20  # texels worked on at once: bounds memory at any texture size
 VISIBILITY_PX = 256  # z-buffer side
 SILHOUETTE_PX = 5  # of VISIBILITY_PX: the mesh may miss the true outline by this much, and then show background
+FAR = 1e9  # depth where a z-buffer shows nothing; larger than any
 VISIBILITY_SLACK = 0.03  # of the face's depth range
 CROP_PX_PER_TEXEL = 1.25  # the photo is brought to this before bilinear sampling: sharp, and free of aliasing
 MAX_ZOOM = 2.0  # after a bicubic doubling, bilinear sampling shows no facets; more would only cost memory
@@ -81,12 +82,20 @@ def visible(photo_points: Tensor, faces: Tensor, photo_xy: Tensor, depth: Tensor
     to_buffer = (photo_points - low) * torch.stack([scale, scale, torch.tensor(1.0)]) + torch.tensor([1.0, 1.0, 0.0])
     buffer = rasterize(to_buffer, faces, (VISIBILITY_PX, VISIBILITY_PX))
     buffer_xy = (photo_xy - low[:2, None, None]) * scale + 1
-    grid = (buffer_xy * (2 / VISIBILITY_PX) - 1).permute(1, 2, 0)[None]
-    front = torch.where(buffer.covered, buffer.depth, (high - low)[2])[None, None]
+    return in_sight(buffer, buffer_xy, depth - low[2], VISIBILITY_SLACK * float((high - low)[2]))
+
+
+def in_sight(buffer: Fragments, buffer_xy: Tensor, depth: Tensor, slack: float) -> Tensor:
+    """(1, H, W) in 0..1: which texels a square z-buffer shows, away from its silhouette.
+
+    buffer_xy: (2, H, W) buffer pixels and depth: (1, H, W) of the texels.   slack: in the depth's unit.
+    """
+    grid = (buffer_xy * (2 / buffer.depth.shape[0]) - 1).permute(1, 2, 0)[None]
+    front = buffer.depth.nan_to_num(posinf=FAR)[None, None]
     front = F.grid_sample(front, grid, mode="nearest", padding_mode="border", align_corners=False)[0]
-    unhidden = depth - low[2] <= front + VISIBILITY_SLACK * (high - low)[2]
     well_inside = erode(buffer.covered.float(), SILHOUETTE_PX)[None, None]
-    return unhidden * F.grid_sample(well_inside, grid, padding_mode="zeros", align_corners=False)[0]
+    inside = F.grid_sample(well_inside, grid, padding_mode="zeros", align_corners=False)[0]
+    return (depth <= front + slack) * inside
 
 
 def inside_photo(photo_xy: Tensor, size_hw: tuple[int, int]) -> Tensor:

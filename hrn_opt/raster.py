@@ -36,6 +36,9 @@ class Fragments:
         """(H, W) bool."""
         return self.triangle >= 0
 
+    def cpu(self) -> Fragments:
+        return Fragments(self.triangle.cpu(), self.barycentric.cpu(), self.depth.cpu())
+
 
 def rasterize(points: Tensor, faces: Tensor, size_hw: tuple[int, int]) -> Fragments:
     """Nearest triangle at every pixel centre.

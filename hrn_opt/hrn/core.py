@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.hrn.detail import detail_normals, high_displacement, mid_deformation, smooth_mask
-from hrn_opt.hrn.fit import fit_texture, rendering_of
+from hrn_opt.hrn.fit import Rendering, fit_texture, rendering_of
 from hrn_opt.hrn.morphable import Coefficients, MorphableModel, Pose, pose_of, shade, to_camera
 from hrn_opt.hrn.retouch import de_retouch
 from hrn_opt.hrn.unwrap import UVGrid, unwrap
@@ -94,19 +94,25 @@ def detail(networks: Networks, assets: Assets, low: Base, detail_images: Tensor,
     return Detail(vertices, deformation, displacement, normals, albedo, seen)
 
 
-def texture(assets: Assets, low: Base, fine: Detail, targets: Tensor) -> Tensor:
-    """(B, 3, 256, 256) the published texture, RGB about 0..1, not clipped.
+@dataclass(frozen=True)
+class Fitted:
+    """texture: (B, 3, 256, 256) as published, RGB about 0..1, not clipped.   renderings: of each face, at the crop."""
+
+    texture: Tensor
+    renderings: tuple[Rendering, ...]
+
+
+def texture(assets: Assets, low: Base, fine: Detail, targets: Tensor) -> Fitted:
+    """The shaded texture, fitted to the photo.
 
     targets: (B, 3, 224, 224) what the fit should meet.
     """
     light = Coefficients.split(low.coefficients).light
     colour = shade(fine.normals.flatten(2), light).view_as(fine.albedo) * fine.albedo
-    cameras = to_camera(fine.vertices)
-    fitted = [
-        fit_texture(colour[face], targets[face], rendering_of(cameras[face], assets.morphable.triangles, assets.uv))
-        for face in range(len(colour))
-    ]
-    return torch.stack(fitted)
+    triangles = assets.morphable.triangles
+    renderings = tuple(rendering_of(camera, triangles, assets.uv) for camera in to_camera(fine.vertices))
+    fitted = map(fit_texture, colour, targets, renderings)
+    return Fitted(torch.stack(list(fitted)), renderings)
 
 
 def _at_vertices(sampler: SparseMap, maps: Tensor) -> Tensor:

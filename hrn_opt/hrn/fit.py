@@ -32,12 +32,15 @@ ADAM_EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Rendering:
-    """The render of a textured mesh at the 224 px crop as a sparse map.
+    """The render of a textured mesh at the 224 px crop, and the texture's part of it as a sparse map.
 
+    screen: (N, 3) vertices as crop x, crop y and depth.   seen: what each pixel of the crop shows.
     pixels: (P,) int64 flat numbers of the pixels that show the face.
     texels: (P, 4) int64 flat texels behind each pixel.   weights: (P, 4) float32.
     """
 
+    screen: Tensor
+    seen: Fragments
     pixels: Tensor
     texels: Tensor
     weights: Tensor
@@ -45,7 +48,8 @@ class Rendering:
 
 def rendering_of(camera: Tensor, triangles: Tensor, uv: Tensor) -> Rendering:
     """camera: (N, 3) camera-frame vertices.   triangles: (F, 3).   uv: (N, 2), v up."""
-    seen = rasterize(_screen(camera), triangles, (RENDER_PX, RENDER_PX))
+    screen = _screen(camera)
+    seen = rasterize(screen, triangles, (RENDER_PX, RENDER_PX))
     pixels = (seen.covered & (seen.depth >= -1) & (seen.depth <= 1)).flatten().nonzero().squeeze(1)
     corners = triangles[seen.triangle.flatten()[pixels]]  # (P, 3)
     weights = _perspective_weights(seen, pixels, camera[:, 2][corners])
@@ -57,7 +61,7 @@ def rendering_of(camera: Tensor, triangles: Tensor, uv: Tensor) -> Rendering:
     rows = [(top.long() + step) % UV_PX for step in (0, 1)]
     texels = torch.stack([row * UV_PX + column for row in rows for column in columns], 1)
     down, across = torch.stack([1 - bottom_share, bottom_share], 1), torch.stack([1 - right_share, right_share], 1)
-    return Rendering(pixels, texels, (down[:, :, None] * across[:, None]).flatten(1))
+    return Rendering(screen, seen, pixels, texels, (down[:, :, None] * across[:, None]).flatten(1))
 
 
 def fit_texture(colour: Tensor, target: Tensor, rendering: Rendering, steps: int = STEPS) -> Tensor:

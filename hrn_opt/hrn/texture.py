@@ -8,23 +8,28 @@ is taken from the photo, so the two agree wherever they meet and no seam can sho
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hrn_opt.hrn.align import Placement
 from hrn_opt.hrn.unwrap import UV_PX
 from hrn_opt.projection import (
     CROP_PX_PER_TEXEL,
+    VISIBILITY_SLACK,
     PhotoPatch,
     bands,
     fade,
+    in_sight,
     inside_photo,
     photo_patch,
     texels_per_px,
-    visible,
 )
-from hrn_opt.types import Camera, Mesh, UVTexture
+from hrn_opt.raster import Fragments
+from hrn_opt.types import UVTexture
 from hrn_opt.uvmap import UVLayout, blur, erode, resample_rows
 
 LAYOUT_PX = 512
@@ -32,22 +37,42 @@ FACING_FADE = (0.25, 0.55)  # cosine to the viewer: a texel seen at a slant show
 FEATHER_TEXELS = 2  # of UV_PX
 
 
+@dataclass(frozen=True)
+class Seen:
+    """How the photo shows one face, all on the CPU.
+
+    screen: (N, 3) vertices as crop x, crop y, depth.   buffer: what the crop's pixels show.
+    placement, photo_size_hw: where the crop lies in the photo.
+    facing: (256, 256) cosine to the viewer.   skin: (256, 256) 0..1, where the photo shows skin.
+    """
+
+    screen: Tensor
+    buffer: Fragments
+    placement: Placement
+    photo_size_hw: tuple[int, int]
+    facing: Tensor
+    skin: Tensor
+
+    def to_photo(self, crop_xy: Tensor) -> Tensor:
+        return self.placement.to_photo(crop_xy, self.photo_size_hw)
+
+
 def enlarge(
-    photo_rgb: np.ndarray, mesh: Mesh, camera: Camera, layout: UVLayout, fitted: Tensor, seen: Tensor, size: int
+    photo_rgb: np.ndarray, seen: Seen, triangles: Tensor, uv: Tensor, layout: UVLayout, fitted: Tensor, size: int
 ) -> UVTexture:
     """The (size, size) texture of a face.
 
-    photo_rgb: (height, width, 3) uint8.   mesh, camera: lay the face over it.   layout: of mesh.uv, LAYOUT_PX a side.
-    fitted: (3, 256, 256) float32 RGB about 0..1.   seen: (256, 256) 0..1, where the photo shows skin. All on the CPU.
+    photo_rgb: (height, width, 3) uint8.   triangles: (F, 3).   uv: (N, 2).   layout: of uv, LAYOUT_PX a side.
+    fitted: (3, 256, 256) float32 RGB about 0..1, on the CPU.
     """
-    photo_points = camera.project(mesh.vertices)  # (N, 3)
-    maps = layout.interpolate(torch.cat([photo_points, _facing(mesh, camera)], 1))  # (4, 512, 512)
-    photo_xy = maps[:2]
-    trust = _trust(photo_points, mesh, maps, seen, photo_rgb.shape[:2])
-    coarse = photo_patch(photo_rgb, photo_points, texels_per_px(photo_points, mesh.faces, mesh.uv, UV_PX))
+    crop_maps = layout.interpolate(seen.screen)  # (3, 512, 512) crop x, crop y, depth
+    photo_xy = seen.to_photo(crop_maps[:2].permute(1, 2, 0)).permute(2, 0, 1)
+    photo_points = seen.to_photo(seen.screen[:, :2])
+    trust = _trust(seen, crop_maps, photo_xy)
+    zoom = texels_per_px(photo_points, triangles, uv, 1)
+    coarse = photo_patch(photo_rgb, photo_points, zoom * UV_PX)
     smooth = fitted * 255 - trust * coarse.sample(resample_rows(photo_xy, UV_PX, 0, UV_PX))  # (3, 256, 256)
-    zoom = CROP_PX_PER_TEXEL * texels_per_px(photo_points, mesh.faces, mesh.uv, size)
-    patch = photo_patch(photo_rgb, photo_points, zoom)
+    patch = photo_patch(photo_rgb, photo_points, CROP_PX_PER_TEXEL * zoom * size)
     rgb, shown = np.empty((size, size, 3), np.uint8), np.empty((size, size), np.uint8)
     low = torch.cat([smooth, trust[None]])  # (4, 256, 256)
     for start, stop in bands(size):
@@ -62,16 +87,11 @@ def _rows(patch: PhotoPatch, photo_xy: Tensor, low: Tensor, size: int, start: in
     return colour.permute(1, 2, 0).numpy(), (maps[3] * 255).round_().to(torch.uint8).numpy()
 
 
-def _trust(photo_points: Tensor, mesh: Mesh, maps: Tensor, seen: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
+def _trust(seen: Seen, crop_maps: Tensor, photo_xy: Tensor) -> Tensor:
     """(256, 256) in 0..1: how far the photo's detail may be taken."""
-    shown = visible(photo_points, mesh.faces, maps[:2], maps[2:3]) * inside_photo(maps[:2], photo_size_hw)
-    shown = F.avg_pool2d(shown * fade(maps[3:], *FACING_FADE), LAYOUT_PX // UV_PX)[0]
-    return blur(erode(shown, FEATHER_TEXELS)[None], FEATHER_TEXELS)[0] * seen
-
-
-def _facing(mesh: Mesh, camera: Camera) -> Tensor:
-    """(N, 1) cosine between each normal and the direction to the viewer, who stands where the camera's w is 0."""
-    matrix = camera.matrix.double()
-    eye = torch.linalg.solve(matrix[[0, 1, 3], :3], -matrix[[0, 1, 3], 3]).float()
-    towards = F.normalize(eye - mesh.vertices, dim=1)
-    return (mesh.normals * towards).sum(1, keepdim=True)
+    depth = crop_maps[2:]
+    near, far = seen.screen[:, 2].aminmax()
+    shown = in_sight(seen.buffer, crop_maps[:2], depth, VISIBILITY_SLACK * float(far - near))
+    shown = F.avg_pool2d(shown * inside_photo(photo_xy, seen.photo_size_hw), LAYOUT_PX // UV_PX)[0]
+    shown = shown * fade(seen.facing, *FACING_FADE)
+    return blur(erode(shown, FEATHER_TEXELS)[None], FEATHER_TEXELS)[0] * seen.skin
