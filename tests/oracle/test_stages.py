@@ -240,7 +240,7 @@ def runs(official, pack, coefficients) -> SimpleNamespace:
     with torch.inference_mode():
         low = core.base(networks, assets, image)
         fine = core.detail(networks, assets, low, large, skin)
-        texture = core.texture(assets, low, fine, target)
+        texture = core.texture(assets, low, fine, target).texture
     with torch.no_grad():
         theirs.set_input_base({"imgs": image, "imgs_hd": large, "face_mask": skin})
         base = theirs.predict_results_base()
