@@ -39,6 +39,7 @@ class FindNetworks:
     """What finding needs.
 
     fan: the TorchScript archive's module, (B, 3, 256, 256) → heatmaps.   regressor: BBRegressorParam_r.mat.
+    faces_at_once: most that go through one of them together.
     """
 
     retinaface: RetinaFace
@@ -46,6 +47,7 @@ class FindNetworks:
     s3fd: S3FD
     fan: nn.Module
     regressor: BoxRegressor
+    faces_at_once: int = FACES_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def find_faces(networks: FindNetworks, photo: WorkingPhoto) -> FoundFaces:
     """Every face with its points, largest box first; none when there is none."""
     (detections,) = detect(networks.retinaface, [photo.rgb])
     faces: list[FoundFace] = []
-    for start in range(0, len(detections), FACES_AT_ONCE):
-        some = dict(enumerate(detections[start : start + FACES_AT_ONCE], start))
+    for start in range(0, len(detections), networks.faces_at_once):
+        some = dict(enumerate(detections[start : start + networks.faces_at_once], start))
         faces += _with_points(networks, photo.rgb, some)
     faces.sort(key=lambda face: (-face.box.area, face.official_rank))
     return FoundFaces(tuple(faces), lost=len(detections) - len(faces))

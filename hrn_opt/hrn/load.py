@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hrn_opt.hrn.core import Assets
 from hrn_opt.hrn.detail import MID_PX
-from hrn_opt.hrn.find import FindNetworks
+from hrn_opt.hrn.find import FACES_AT_ONCE, FindNetworks
 from hrn_opt.hrn.landmarks import BoxRegressor
 from hrn_opt.hrn.mask import SkinMask
 from hrn_opt.hrn.morphable import MorphableModel
@@ -38,17 +38,26 @@ class TextureNetworks(nn.Module):
         return self
 
 
-def load_find_networks(pack: PreparedPack, device: torch.device) -> FindNetworks:
+def load_find_networks(pack: PreparedPack, device: torch.device, faces_at_once: int = FACES_AT_ONCE) -> FindNetworks:
     """What finding faces needs, float32; PackIncomplete when the pack was made without detectors."""
     pack.need_detectors()
-    regressor = BoxRegressor(*(pack.tensor(f"bbox.{name}").numpy() for name in ("W1", "B1", "W2", "B2")))
     return FindNetworks(
         retinaface=load_network(retinaface.RetinaFace, pack.tensors("retinaface")).to(device),
         landmarks106=load_network(landmarks106.Landmarks106, pack.tensors("landmarks106")).to(device),
         s3fd=load_network(s3fd.S3FD, pack.tensors("s3fd")).to(device),
-        fan=torch.jit.load(pack.fan_path, map_location=device).eval(),
-        regressor=regressor,
+        fan=load_fan(pack, device),
+        regressor=load_box_regressor(pack),
+        faces_at_once=faces_at_once,
     )
+
+
+def load_fan(pack: PreparedPack, device: torch.device) -> nn.Module:
+    """3D-FAN, as its TorchScript archive has it."""
+    return torch.jit.load(pack.fan_path, map_location=device).eval()
+
+
+def load_box_regressor(pack: PreparedPack) -> BoxRegressor:
+    return BoxRegressor(*(pack.tensor(f"bbox.{name}").numpy() for name in ("W1", "B1", "W2", "B2")))
 
 
 def load_skin_mask(pack: PreparedPack, device: torch.device) -> SkinMask:
@@ -59,14 +68,20 @@ def load_skin_mask(pack: PreparedPack, device: torch.device) -> SkinMask:
     return mask
 
 
-def load_assets(pack: PreparedPack, device: torch.device, precision: torch.dtype) -> Assets:
-    """The morphable model, the UV layout and the trained gains; precision is the albedo basis's alone."""
+def load_assets(
+    pack: PreparedPack, device: torch.device, precision: torch.dtype, bases_device: torch.device | None = None
+) -> Assets:
+    """The morphable model, the UV layout and the trained gains; precision is the albedo basis's alone.
+
+    bases_device: where the two bases lie and are multiplied; None for `device`.
+    """
+    bases_device = bases_device or device
     uv = pack.tensor("uv.coordinates").to(device)
     morphable = MorphableModel(
-        mean_shape=pack.tensor("bfm.mean_shape").flatten().to(device),
-        shape_basis=pack.tensor("bfm.shape_basis").to(device),
-        albedo_mean=pack.tensor("bfm.albedo_mean").to(device),
-        albedo_basis=pack.tensor("bfm.albedo_basis").to(device, precision),
+        mean_shape=pack.tensor("bfm.mean_shape").flatten().to(bases_device),
+        shape_basis=pack.tensor("bfm.shape_basis").to(bases_device),
+        albedo_mean=pack.tensor("bfm.albedo_mean").to(bases_device),
+        albedo_basis=pack.tensor("bfm.albedo_basis").to(bases_device, precision),
         triangles=pack.tensor("bfm.triangles").long().to(device),
         point_faces=pack.tensor("bfm.point_faces").long().to(device),
     )

@@ -45,6 +45,7 @@ class MorphableModel:
     mean_shape: (N·3,) float32.   shape_basis: (144, N·3), identity then expression.
     albedo_mean: (256·256·3,), 0..255.   albedo_basis: (80, 256·256·3); may be stored in half precision.
     triangles: (F, 3) int64.   point_faces: (N, 8) int64, triangles round each vertex, F where fewer.
+    Means and bases may lie on another device than the rest, to which only the sums go.
     """
 
     mean_shape: Tensor
@@ -57,14 +58,14 @@ class MorphableModel:
     def shape(self, coefficients: Coefficients) -> Tensor:
         """(B, N, 3) vertices in the model's own frame."""
         weights = torch.cat([coefficients.identity, coefficients.expression], 1)
-        flat = torch.addmm(self.mean_shape, weights, self.shape_basis)
-        return flat.view(len(weights), -1, 3)
+        flat = torch.addmm(self.mean_shape, weights.to(self.shape_basis.device), self.shape_basis)
+        return flat.view(len(weights), -1, 3).to(weights.device)
 
     def albedo_map(self, coefficients: Coefficients) -> Tensor:
         """(B, 3, 256, 256) RGB, about 0..1."""
-        weights = coefficients.albedo.to(self.albedo_basis.dtype)
+        weights = coefficients.albedo.to(self.albedo_basis)
         flat = (weights @ self.albedo_basis).float() + self.albedo_mean
-        return (flat / 255).view(len(weights), 256, 256, 3).permute(0, 3, 1, 2)
+        return (flat / 255).to(coefficients.albedo.device).view(len(weights), 256, 256, 3).permute(0, 3, 1, 2)
 
     def normals(self, vertices: Tensor) -> Tensor:
         """(B, N, 3) unit normals, each triangle counted alike.
