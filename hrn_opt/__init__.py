@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hrn_opt.loading import load
     from hrn_opt.photo import open_photo
     from hrn_opt.pipeline import Reconstructor
-    from hrn_opt.types import Camera, Face, Mesh, Photo, Reconstruction, Stage, StageEvent, UVTexture, Want
+    from hrn_opt.types import Camera, DetailMaps, Face, Mesh, Photo, Reconstruction, Stage, StageEvent, UVTexture, Want
 
 __version__ = "0.1.0"
 
@@ -25,12 +25,14 @@ _HOMES = {
     "open_photo": "photo",
     "Reconstructor": "pipeline",
     **dict.fromkeys(
-        ("Camera", "Face", "Mesh", "Photo", "Reconstruction", "Stage", "StageEvent", "UVTexture", "Want"), "types"
+        ("Camera", "DetailMaps", "Face", "Mesh", "Photo", "Reconstruction", "Stage", "StageEvent", "UVTexture", "Want"),
+        "types",
     ),
 }
 
 __all__ = [
     "Camera",
+    "DetailMaps",
     "Face",
     "HrnOptError",
     "Mesh",

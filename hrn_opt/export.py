@@ -1,4 +1,4 @@
-"""Writing a reconstruction: texture as PNG, mesh as GLB and as OBJ + MTL, all of it or nothing.
+"""Writing a reconstruction: texture as PNG, mesh as GLB and as OBJ + MTL, detail and turntable; all of it or nothing.
 
 Both mesh formats are in metres, y up, the face looking along +z: our model frame, scaled from decimetres.
 """
@@ -17,12 +17,27 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hrn_opt.errors import OptionInvalid, OutputUnwritable
-from hrn_opt.glb import GENERATOR, EncodedImage, glb, mesh_arrays
-from hrn_opt.types import Mesh, Reconstruction
+from hrn_opt.glb import GENERATOR, EncodedImage, Look, glb, mesh_arrays
+from hrn_opt.turntable import webp_bytes
+from hrn_opt.types import DetailMaps, Mesh, Reconstruction, Want
 
-FORMATS = ("png", "glb", "obj")
+FORMATS = ("png", "glb", "obj")  # what every reconstruction with a mesh can give
+# How much must have been asked for, so that there is something to write.
+WANT_OF_FORMAT = {
+    "png": Want.TEXTURE,
+    "glb": Want.MESH,
+    "obj": Want.MESH,
+    "normal": Want.DETAIL,
+    "displacement": Want.DETAIL,
+    "dense": Want.DETAIL,
+    "lit": Want.DETAIL,
+    "turntable": Want.TURNTABLE,
+}
+DISPLACEMENT_RANGE_MM = 20  # black to white; a step of 16 bits is 0.3 µm. Doubled until the face fits.
+_DISPLACEMENT_ZERO = 1 << 15
 _JPEG_ABOVE_PX = 2048  # a 4096 px texture is 27 MB and 1.8 s as PNG, 3.8 MB and 0.09 s as JPEG 95; 2048: 6.9 MB, 0.4 s
 _STEM_BYTES = 150  # most file systems allow 255 bytes a name; the rest is for endings and numbers
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\s/\\:*?"<>|]+')  # also white space: many OBJ readers split names at it
@@ -32,6 +47,10 @@ def write(
     reconstruction: Reconstruction, folder: str | os.PathLike, formats: Iterable[str] = FORMATS, stem: str | None = None
 ) -> tuple[Path, ...]:
     """Paths of the files written: `stem.png`, `stem.glb`, `stem.obj` and `stem.mtl`, as the formats ask.
+
+    From a reconstruction with detail also "normal" (`stem.normal.png`), "displacement" (`stem.displacement_20mm.png`,
+    16 bit), "dense" (`stem.dense.glb`, the displaced surface) and "lit" (`stem.lit.glb`, the mesh with its normal map;
+    both take the viewer's light, as detail shows in nothing else). With one, "turntable" (`stem.turntable.webp`).
 
     All of them appear, replacing files of the same names, or none does and the folder is as it was before; a missing
     folder is made. "obj" always writes the PNG too, as its material needs it. stem: the photo's name by default.
@@ -44,11 +63,16 @@ def write(
 def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
     """The formats as a tuple; at least one, each known."""
     formats = (formats,) if isinstance(formats, str) else tuple(formats)
-    unknown = [name for name in formats if name not in FORMATS]
+    unknown = [name for name in formats if name not in WANT_OF_FORMAT]
     if unknown or not formats:
         asked = ", ".join(map(repr, unknown)) or "nothing"
-        raise OptionInvalid(f"Cannot export {asked}; choose from {', '.join(FORMATS)}.")
+        raise OptionInvalid(f"Cannot export {asked}; choose from {', '.join(WANT_OF_FORMAT)}.")
     return formats
+
+
+def want_for(formats: Iterable[str]) -> Want:
+    """The least that must be asked of the model to write these formats."""
+    return max((WANT_OF_FORMAT[name] for name in check_formats(formats)), key=lambda want: want.level)
 
 
 def safe_stem(name: str) -> str:
@@ -74,7 +98,36 @@ def glb_bytes(reconstruction: Reconstruction, textured: bool = True) -> bytes:
     that JPEG (quality 95, full chroma). Otherwise grey clay that takes the viewer's light.
     """
     mesh = _mesh_of(reconstruction)
-    return glb(mesh, _embedded(reconstruction.texture.rgb) if textured else None)
+    return glb(mesh, Look(_embedded(reconstruction.texture.rgb), lit=False) if textured else Look())
+
+
+def lit_glb_bytes(reconstruction: Reconstruction) -> bytes:
+    """The mesh with its texture, normal map and tangents; it takes the viewer's light on top of the photo's."""
+    maps = _detail_of(reconstruction)
+    normal_map = EncodedImage(png_bytes(maps.normal_map), "image/png")
+    return glb(_mesh_of(reconstruction), Look(_embedded(reconstruction.texture.rgb), normal_map=normal_map))
+
+
+def dense_glb_bytes(reconstruction: Reconstruction) -> bytes:
+    """The displaced surface with the texture; it takes the viewer's light, as `lit_glb_bytes` does."""
+    return glb(_detail_of(reconstruction).dense_mesh, Look(_embedded(reconstruction.texture.rgb)))
+
+
+def displacement_range_mm(displacement_map: np.ndarray) -> int:
+    """Millimetres from black to white of `displacement_png` for this map."""
+    range_mm = DISPLACEMENT_RANGE_MM
+    while np.abs(displacement_map).max() * (100 / range_mm) > 0.5:  # decimetres
+        range_mm *= 2
+    return range_mm
+
+
+def displacement_png(displacement_map: np.ndarray) -> bytes:
+    """The map (S, S), decimetres, as a 16-bit grey PNG: 32768 is no displacement, more is outwards."""
+    range_mm = displacement_range_mm(displacement_map)
+    levels = np.round(displacement_map * (100 / range_mm) * 65535) + _DISPLACEMENT_ZERO
+    note = PngInfo()
+    note.add_text("Comment", f"displacement in mm = (value - {_DISPLACEMENT_ZERO}) / 65535 * {range_mm}")
+    return _encoded(levels.clip(0, 65535).astype(np.uint16), "PNG", pnginfo=note)
 
 
 def obj_text(mesh: Mesh, mtl_name: str) -> str:
@@ -156,10 +209,30 @@ def _contents(reconstruction: Reconstruction, formats: tuple[str, ...], stem: st
     if "png" in formats or "obj" in formats:
         contents[f"{stem}.png"] = png_bytes(texture_rgb)
     if "glb" in formats:
-        contents[f"{stem}.glb"] = glb(_mesh_of(reconstruction), _embedded(texture_rgb, contents.get(f"{stem}.png")))
+        contents[f"{stem}.glb"] = glb(
+            _mesh_of(reconstruction), Look(_embedded(texture_rgb, contents.get(f"{stem}.png")), lit=False)
+        )
     if "obj" in formats:
         contents[f"{stem}.obj"] = obj_text(_mesh_of(reconstruction), f"{stem}.mtl").encode()
         contents[f"{stem}.mtl"] = mtl_text(f"{stem}.png").encode()
+    return contents | _extra_contents(reconstruction, formats, stem)
+
+
+def _extra_contents(reconstruction: Reconstruction, formats: tuple[str, ...], stem: str) -> dict[str, bytes]:
+    """File name → bytes of the formats that only a detailed or turning face has."""
+    contents = {}
+    if "normal" in formats:
+        contents[f"{stem}.normal.png"] = png_bytes(_detail_of(reconstruction).normal_map)
+    if "displacement" in formats:
+        displacement = _detail_of(reconstruction).displacement_map
+        name = f"{stem}.displacement_{displacement_range_mm(displacement)}mm.png"
+        contents[name] = displacement_png(displacement)
+    if "dense" in formats:
+        contents[f"{stem}.dense.glb"] = dense_glb_bytes(reconstruction)
+    if "lit" in formats:
+        contents[f"{stem}.lit.glb"] = lit_glb_bytes(reconstruction)
+    if "turntable" in formats:
+        contents[f"{stem}.turntable.webp"] = webp_bytes(_turntable_of(reconstruction))
     return contents
 
 
@@ -167,6 +240,20 @@ def _mesh_of(reconstruction: Reconstruction) -> Mesh:
     if reconstruction.mesh is None:
         raise OptionInvalid('GLB and OBJ need a mesh; reconstruct with want="mesh", or export only "png".')
     return reconstruction.mesh
+
+
+def _detail_of(reconstruction: Reconstruction) -> DetailMaps:
+    if reconstruction.detail is None:
+        raise OptionInvalid(
+            'Formats normal, displacement, dense and lit need detail; reconstruct with want="detail" and the HRN model.'
+        )
+    return reconstruction.detail
+
+
+def _turntable_of(reconstruction: Reconstruction) -> tuple[np.ndarray, ...]:
+    if reconstruction.turntable is None:
+        raise OptionInvalid('The turntable has not been made; reconstruct with want="turntable".')
+    return reconstruction.turntable
 
 
 def _lines(pattern: str, rows: np.ndarray) -> str:
@@ -181,7 +268,7 @@ def _embedded(rgb: np.ndarray, png: bytes | None = None) -> EncodedImage:
     return EncodedImage(png or png_bytes(rgb), "image/png")
 
 
-def _encoded(rgb: np.ndarray, file_format: str, **options) -> bytes:
+def _encoded(picture: np.ndarray, file_format: str, **options) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(rgb).save(stream, file_format, **options)
+    Image.fromarray(picture).save(stream, file_format, **options)
     return stream.getvalue()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from hrn_opt.mesh import vertex_tangents
 from hrn_opt.types import Mesh
 
 GENERATOR = "hrn_opt"
 METRES_PER_DECIMETRE = 0.1
 _CLAY_GREY = 0.6  # linear base colour, a light grey on screen
 _CLAY_ROUGHNESS = 0.85
+_SKIN_ROUGHNESS = 0.6  # enough gloss for the relief to show
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,25 @@ class EncodedImage:
     mime_type: str
 
 
-def glb(mesh: Mesh, image: EncodedImage | None) -> bytes:
-    """The GLB container; grey clay where there is no image."""
+@dataclass(frozen=True)
+class Look:
+    """What a mesh is covered with.
+
+    texture: None for grey clay.   lit: takes the viewer's light; without, the texture is shown as it is.
+    normal_map: as `types.DetailMaps` has it, of a texture that is lit.
+    """
+
+    texture: EncodedImage | None = None
+    lit: bool = True
+    normal_map: EncodedImage | None = None
+
+    def __post_init__(self):
+        if self.normal_map is not None and not (self.texture and self.lit):
+            raise ValueError("Look.normal_map needs a texture that is lit")
+
+
+def glb(mesh: Mesh, look: Look) -> bytes:
+    """The GLB container."""
     import pygltflib as gltf  # here, as the command line and the page start without it
 
     arrays = mesh_arrays(mesh)
@@ -63,7 +83,8 @@ def glb(mesh: Mesh, image: EncodedImage | None) -> bytes:
     attributes = gltf.Attributes(
         POSITION=blob.add(arrays.vertices, gltf.ARRAY_BUFFER, "VEC3", bounds=True),
         NORMAL=blob.add(arrays.normals, gltf.ARRAY_BUFFER, "VEC3"),
-        TEXCOORD_0=blob.add(flipped_uv, gltf.ARRAY_BUFFER, "VEC2") if image else None,
+        TEXCOORD_0=blob.add(flipped_uv, gltf.ARRAY_BUFFER, "VEC2") if look.texture else None,
+        TANGENT=blob.add(_tangents(mesh, arrays), gltf.ARRAY_BUFFER, "VEC4") if look.normal_map else None,
     )
     document = gltf.GLTF2(
         asset=gltf.Asset(version="2.0", generator=GENERATOR),
@@ -73,32 +94,50 @@ def glb(mesh: Mesh, image: EncodedImage | None) -> bytes:
         meshes=[
             gltf.Mesh(name="face", primitives=[gltf.Primitive(attributes=attributes, indices=indices, material=0)])
         ],
-        materials=[_skin(gltf) if image else _clay(gltf)],
+        materials=[_skin(gltf, look) if look.texture else _clay(gltf)],
     )
-    if image:
-        document.images = [
-            gltf.Image(name="texture", mimeType=image.mime_type, bufferView=blob.add_bytes(image.content))
-        ]
-        filters = {"magFilter": gltf.LINEAR, "minFilter": gltf.LINEAR_MIPMAP_LINEAR}
-        document.samplers = [gltf.Sampler(wrapS=gltf.CLAMP_TO_EDGE, wrapT=gltf.CLAMP_TO_EDGE, **filters)]
-        document.textures = [gltf.Texture(name="texture", source=0, sampler=0)]
-        document.extensionsUsed = ["KHR_materials_unlit"]
+    if look.texture:
+        _add_images(gltf, document, blob, look)
     document.accessors, document.bufferViews = blob.accessors, blob.views
     document.buffers = [gltf.Buffer(byteLength=len(blob.content))]
     document.set_binary_blob(bytes(blob.content))
     return b"".join(document.save_to_bytes())
 
 
-def _skin(gltf):
+def _tangents(mesh: Mesh, arrays: MeshArrays) -> np.ndarray:
+    """(N, 4) float32."""
+    mended = Mesh(mesh.vertices, mesh.faces, torch.from_numpy(arrays.normals).to(mesh.vertices), mesh.uv)
+    return np.ascontiguousarray(vertex_tangents(mended).detach().cpu().numpy(), np.float32)
+
+
+def _add_images(gltf, document, blob: _Blob, look: Look) -> None:
+    """Puts the look's images into the document, in the order that the material counts them."""
+    images = {"texture": look.texture, "normal": look.normal_map}
+    images = {name: image for name, image in images.items() if image}
+    document.images = [
+        gltf.Image(name=name, mimeType=image.mime_type, bufferView=blob.add_bytes(image.content))
+        for name, image in images.items()
+    ]
+    filters = {"magFilter": gltf.LINEAR, "minFilter": gltf.LINEAR_MIPMAP_LINEAR}
+    document.samplers = [gltf.Sampler(wrapS=gltf.CLAMP_TO_EDGE, wrapT=gltf.CLAMP_TO_EDGE, **filters)]
+    document.textures = [gltf.Texture(name=name, source=place, sampler=0) for place, name in enumerate(images)]
+    if not look.lit:
+        document.extensionsUsed = ["KHR_materials_unlit"]
+
+
+def _skin(gltf, look: Look):
     base = gltf.PbrMetallicRoughness(
-        baseColorTexture=gltf.TextureInfo(index=0), metallicFactor=0.0, roughnessFactor=1.0
+        baseColorTexture=gltf.TextureInfo(index=0),
+        metallicFactor=0.0,
+        roughnessFactor=_SKIN_ROUGHNESS if look.lit else 1.0,
     )
     return gltf.Material(
         name="skin",
         pbrMetallicRoughness=base,
+        normalTexture=gltf.NormalMaterialTexture(index=1) if look.normal_map else None,
         doubleSided=True,
         alphaCutoff=None,
-        extensions={"KHR_materials_unlit": {}},
+        extensions={} if look.lit else {"KHR_materials_unlit": {}},
     )
 
 
@@ -127,7 +166,7 @@ class _Blob:
         return len(self.views) - 1
 
     def add(self, values: np.ndarray, target: int, kind: str, bounds: bool = False) -> int:
-        """Index of the accessor to the array: (N,) uint32, or (N, 2) or (N, 3) float32."""
+        """Index of the accessor to the array: (N,) uint32, or (N, 2), (N, 3) or (N, 4) float32."""
         component = self.gltf.UNSIGNED_INT if values.dtype == np.uint32 else self.gltf.FLOAT
         accessor = self.gltf.Accessor(
             bufferView=self.add_bytes(values.tobytes(), target), componentType=component, count=len(values), type=kind

@@ -1,4 +1,4 @@
-"""Triangle topology: normals, Loop subdivision, and the split of vertices along UV seams."""
+"""Triangle topology: normals, tangents, Loop subdivision, and the split of vertices along UV seams."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hrn_opt.sparse import SparseMap
+from hrn_opt.types import Mesh
+
+_NO_DIRECTION = 1e-6  # a sum of unit tangents shorter than this points nowhere
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,41 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     length = sums.norm(dim=1, keepdim=True)
     forward = sums.new_tensor([0.0, 0.0, 1.0])
     return torch.where(length > 1e-12, sums / length.clamp(min=1e-12), forward)
+
+
+def vertex_tangents(mesh: Mesh) -> Tensor:
+    """(N, 4): unit tangents along +u, then ±1: bitangent (along +v) = that · cross(normal, tangent).
+
+    What MikkTSpace (Mikkelsen 2008), and so Blender and glTF, gives a mesh with one normal and one UV a vertex:
+    each triangle's direction of u laid into the vertex's plane, weighted by the angle there.
+    """
+    corners, uv = mesh.vertices[mesh.faces], mesh.uv[mesh.faces]
+    (du1, dv1), (du2, dv2) = (uv[:, k].sub(uv[:, 0]).unbind(1) for k in (1, 2))
+    turn = (du1 * dv2 - du2 * dv1).sign()  # (F,) -1 where the layout is mirrored
+    first, second = (corners[:, k] - corners[:, 0] for k in (1, 2))
+    along_u = (dv2[:, None] * first - dv1[:, None] * second) * turn[:, None]  # (F, 3)
+    sums, turns = torch.zeros_like(mesh.vertices), torch.zeros_like(mesh.vertices[:, 0])
+    for corner in range(3):
+        vertex = mesh.faces[:, corner]
+        normal, here = mesh.normals[vertex], corners[:, corner]
+        sides = [_laid_into(corners[:, (corner + step) % 3] - here, normal) for step in (1, 2)]
+        angle = (sides[0] * sides[1]).sum(1, keepdim=True).clamp(-1, 1).acos()
+        sums.index_add_(0, vertex, _laid_into(along_u, normal) * angle)
+        turns.index_add_(0, vertex, turn)
+    tangent = torch.where(sums.norm(dim=1, keepdim=True) > _NO_DIRECTION, sums, _any_across(mesh.normals))
+    return torch.cat([F.normalize(tangent, dim=1), torch.where(turns < 0, -1.0, 1.0)[:, None]], 1)
+
+
+def _laid_into(vectors: Tensor, normals: Tensor) -> Tensor:
+    """(N, 3) unit vectors: what of `vectors` is perpendicular to the unit `normals`."""
+    return F.normalize(vectors - (vectors * normals).sum(1, keepdim=True) * normals, dim=1, eps=1e-20)
+
+
+def _any_across(normals: Tensor) -> Tensor:
+    """(N, 3) vectors perpendicular to the normals, towards +x where that is possible."""
+    x, y = normals.new_tensor([[1.0, 0, 0], [0, 1, 0]])
+    axis = torch.where(normals[:, :1].abs() < 0.9, x, y)
+    return axis - (axis * normals).sum(1, keepdim=True) * normals
 
 
 def loop_subdivision(faces: Tensor, vertex_count: int, levels: int) -> Subdivision:
@@ -79,10 +118,15 @@ def split_seams(faces: Tensor, uv_faces: Tensor) -> SeamSplit:
     return SeamSplit(unique[:, 0].contiguous(), unique[:, 1].contiguous(), inverse.view(-1, 3))
 
 
-def boundary_vertices(faces: Tensor) -> Tensor:
-    """(B,) int64, ascending: the vertices on edges that only one triangle uses."""
+def boundary_edges(faces: Tensor) -> Tensor:
+    """(E, 2) int64: the edges that only one triangle uses, by their vertices."""
     edges = _Edges.of(faces.numpy(), int(faces.max()) + 1)
-    return torch.from_numpy(np.unique(edges.ends[edges.uses == 1]))
+    return torch.from_numpy(edges.ends[edges.uses == 1])
+
+
+def boundary_vertices(faces: Tensor) -> Tensor:
+    """(B,) int64, ascending: the vertices on boundary edges."""
+    return boundary_edges(faces).unique()
 
 
 def _subdivision(faces: Tensor, count: int, levels: int, entries_of) -> Subdivision:

@@ -17,6 +17,7 @@ from torch import Tensor
 from hrn_opt.errors import FaceNotThere, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.photo import open_photo
 from hrn_opt.runtime import Machine, torch_threads
+from hrn_opt.turntable import turntable
 from hrn_opt.types import Face, Hints, Photo, Reconstruction, Request, Stage, StageEvent, StageTiming, Want
 
 SMALLEST_TEXTURE, LARGEST_TEXTURE = 512, 4096
@@ -114,7 +115,7 @@ class Reconstructor:
             yield clock.event(Stage.DETAIL)
         texture = clock.run(Stage.TEXTURE, self._model.texture, request, shape)
         yield clock.event(Stage.TEXTURE)
-        result = clock.run(Stage.FINISH, self._model.finish, request, shape, texture)
+        result = clock.run(Stage.FINISH, self._finish, request, shape, texture)
         yield clock.event(Stage.FINISH, reconstruction=replace(result, timings=clock.timings))
 
     def reconstruct(self, photo, *, landmarks=None, skin_mask=None, face_widening=None, **options) -> Reconstruction:
@@ -126,6 +127,12 @@ class Reconstructor:
             options["hints"] = Hints.of(landmarks, skin_mask, face_widening)
         *_, last = self.stream(photo, **options)
         return last.reconstruction
+
+    def _finish(self, request: Request, detail: Any, texture: Any) -> Reconstruction:
+        result = self._model.finish(request, detail, texture)
+        if request.want is not Want.TURNTABLE:
+            return result
+        return replace(result, turntable=turntable(result.mesh, result.texture))
 
     def _checked_hints(self, hints: Hints | None) -> Hints:
         if hints is not None and not self._model.takes_hints:

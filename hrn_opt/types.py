@@ -177,6 +177,30 @@ class UVTexture:
 
 
 @dataclass(frozen=True)
+class DetailMaps:
+    """What is finer than the mesh; row 0 of the maps is v = 1.
+
+    normal_map: (S, S, 3) uint8, tangent space as glTF takes it: red along +u, green along +v (up), blue out of the
+    surface, (128, 128, 255) where it follows the mesh. Of `Reconstruction.mesh`, its normals, and MikkTSpace tangents
+    (`mesh.vertex_tangents`).   displacement_map: (S, S) float32, decimetres along the mesh's normals, 0 beyond it.
+    dense_mesh: the displaced surface itself, a vertex at each texel that the mesh covers.
+    """
+
+    normal_map: np.ndarray
+    displacement_map: np.ndarray
+    dense_mesh: Mesh
+
+    def __post_init__(self):
+        size = self.normal_map.shape[0]
+        if self.normal_map.shape != (size, size, 3) or self.normal_map.dtype != np.uint8:
+            got = f"{self.normal_map.shape} {self.normal_map.dtype}"
+            raise ValueError(f"DetailMaps.normal_map must be (S, S, 3) uint8, got {got}")
+        if self.displacement_map.shape != (size, size) or self.displacement_map.dtype != np.float32:
+            got = f"{self.displacement_map.shape} {self.displacement_map.dtype}"
+            raise ValueError(f"DetailMaps.displacement_map must be {(size, size)} float32, got {got}")
+
+
+@dataclass(frozen=True)
 class Hints:
     """What a caller knows about a face already; HRN only.
 
@@ -235,7 +259,8 @@ class Reconstruction:
 
     model: the model's name.   photo_name: the photo's.   face_index: which face, 0 is the largest.
     mesh: None when only the texture was asked for.   camera: lays the mesh back over the photo.
-    timings: one entry a stage, in the order run.
+    timings: one entry a stage, in the order run.   turntable: 30 pictures (512, 512, 3) uint8 of the face turning from
+    -30° to 30°, when asked for.   detail: when asked for, from models that have it.
 
     From HRN only, on the CPU, float32 and as published: coefficients: (257,).   texture_float: (256, 256, 3) RGB,
     0..1 before clipping.   deformation: (3, 64, 64) and displacement: (1, 256, 256), decimetres.
@@ -255,6 +280,8 @@ class Reconstruction:
     deformation: Tensor | None = None
     displacement: Tensor | None = None
     mask_source: str = ""
+    detail: DetailMaps | None = None
+    turntable: tuple[np.ndarray, ...] | None = None
 
     @property
     def seconds(self) -> float:

@@ -124,7 +124,7 @@ def test_a_model_with_detail_has_a_stage_more():
     assert inputs[Stage.DETAIL][1] == "shaped" and inputs[Stage.TEXTURE][1] == "detailed"
 
 
-@pytest.mark.parametrize("want, has_mesh", [("texture", False), ("mesh", True), (Want.TURNTABLE, True)])
+@pytest.mark.parametrize("want, has_mesh", [("texture", False), ("mesh", True), (Want.DETAIL, True)])
 def test_mesh_only_when_wanted(model, example_photo, want, has_mesh):
     assert (model.reconstruct(example_photo, want=want, texture_size=512).mesh is not None) == has_mesh
 

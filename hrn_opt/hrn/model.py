@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hrn_opt.hrn import core
 from hrn_opt.hrn.align import Crops, align, to_unit
+from hrn_opt.hrn.detail_maps import DenseGrid, dense_grid, detail_maps
 from hrn_opt.hrn.find import FindNetworks, WorkingPhoto, find_faces, working_photo
 from hrn_opt.hrn.load import TextureNetworks, load_assets, load_find_networks, load_skin_mask
 from hrn_opt.hrn.mask import SkinMask
@@ -103,6 +104,10 @@ class HrnModel:
         """The pack's UV layout for sampling photos; the published one, of 256 px, is assets.grid."""
         return rasterize_layout(self.assets.uv.cpu(), self.assets.morphable.triangles.cpu(), LAYOUT_PX)
 
+    @cached_property
+    def dense_grid(self) -> DenseGrid:
+        return dense_grid(self.assets.uv.cpu(), self.assets.morphable.triangles.cpu())
+
     def find(self, photo: Photo) -> tuple[Face, ...]:
         """Every face, largest first; points are the 68 landmarks, whole numbers at the pixels' centres."""
         working = working_photo(photo.rgb)
@@ -144,6 +149,9 @@ class HrnModel:
 
     def finish(self, request: Request, detail: Detailed, texture: Painted) -> Reconstruction:
         with_mesh = request.want.level >= Want.MESH.level
+        mesh = face_mesh(detail.fine.vertices[0], self.assets) if with_mesh else None
+        displacement = detail.fine.displacement[0].cpu()
+        with_detail = request.want.level >= Want.DETAIL.level
         return Reconstruction(
             model=self.name,
             photo_name=request.photo.name,
@@ -151,12 +159,13 @@ class HrnModel:
             face=request.face,
             texture=texture.texture,
             camera=_camera(detail.aligned),
-            mesh=face_mesh(detail.fine.vertices[0], self.assets) if with_mesh else None,
+            mesh=mesh,
             coefficients=detail.low.coefficients[0].cpu(),
             texture_float=texture.official,
             deformation=detail.fine.deformation[0].cpu(),
-            displacement=detail.fine.displacement[0].cpu(),
+            displacement=displacement,
             mask_source=detail.aligned.mask_source,
+            detail=detail_maps(mesh, displacement[0], self.dense_grid) if with_detail else None,
         )
 
     def _skin(

@@ -1,0 +1,47 @@
+"""The face turning to and fro: pictures for the page, and one animated file."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from hrn_opt.render import SUPERSAMPLING, portrait
+from hrn_opt.types import Mesh, UVTexture
+
+FRAME_COUNT = 30
+# The published turntable turns as far with π = 3.14. These pictures are our own view of the face, so nothing has to
+# equal it.
+LARGEST_YAW_RAD = math.pi / 6
+FRAME_PX = 512
+FRAME_MS = 50
+_WEBP_QUALITY, _WEBP_EFFORT = 85, 2  # effort 4 takes nearly twice the time for 5 % fewer bytes
+
+
+def turntable(mesh: Mesh, texture: UVTexture, frame_px: int = FRAME_PX) -> tuple[np.ndarray, ...]:
+    """30 pictures (frame_px, frame_px, 3) uint8 of the textured face, turning from the picture's left to its right."""
+    texture = _no_finer_than(texture, frame_px * SUPERSAMPLING)
+    yaws_rad = np.linspace(-LARGEST_YAW_RAD, LARGEST_YAW_RAD, FRAME_COUNT)
+    return tuple(portrait(mesh, texture, float(yaw_rad), (frame_px, frame_px)) for yaw_rad in yaws_rad)
+
+
+def webp_bytes(frames: tuple[np.ndarray, ...]) -> bytes:
+    """The frames forth and back as one endless animated WebP."""
+    first, *rest = map(Image.fromarray, (*frames, *frames[-2:0:-1]))
+    stream = io.BytesIO()
+    animation = {"save_all": True, "append_images": rest, "duration": FRAME_MS, "loop": 0}
+    first.save(stream, "WEBP", quality=_WEBP_QUALITY, method=_WEBP_EFFORT, **animation)
+    return stream.getvalue()
+
+
+def _no_finer_than(texture: UVTexture, size: int) -> UVTexture:
+    """The texture shrunk to at most size: a finer one would shimmer, and be turned into floats for each picture."""
+    if texture.size <= size:
+        return texture
+    rgb, seen = (
+        np.array(Image.fromarray(values).resize((size, size), Image.Resampling.BOX))
+        for values in (texture.rgb, texture.seen)
+    )
+    return UVTexture(rgb, seen)
