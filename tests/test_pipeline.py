@@ -25,6 +25,7 @@ class FakeModel:
     name: str = "fake"
     cpu_threads: int = 1
     extra_texture_sizes: tuple[int, ...] = ()
+    faces_at_once: int = 1
     has_detail: bool = False
     takes_hints: bool = False
     ran: list = field(default_factory=list)
@@ -105,6 +106,20 @@ def test_each_stage_gets_what_the_one_before_gave(fake):
     assert made.face.points[0, 0] == 1 and made.texture.size == 777
     assert [timing.stage for timing in made.timings] == STAGES
     assert made.seconds == sum(timing.seconds for timing in made.timings)
+
+
+def test_every_face_one_after_another(fake):
+    everyone = Reconstructor(fake).reconstruct_all(PHOTO, texture_size=600)
+    assert fake.stages == [Stage.FIND, *STAGES[1:], *STAGES[1:]]
+    assert [one.face_index for one in everyone] == [0, 1] and [one.face.points[0, 0] for one in everyone] == [0, 1]
+    assert [timing.stage for timing in everyone[1].timings] == STAGES[1:] and everyone[1].texture.size == 600
+
+
+def test_every_face_stops_before_the_next_stage():
+    model = FakeModel(stop_during=Stage.SHAPE)
+    with pytest.raises(Stopped):
+        Reconstructor(model).reconstruct_all(PHOTO, stop=model.stop)
+    assert model.stages == STAGES[:3]
 
 
 def test_events_are_lazy(fake):

@@ -32,6 +32,7 @@ class BuiltinModel:
     # The networks are too small to share out: on busy cores two threads wait for each other (medians up to 480 ms).
     cpu_threads = 1
     extra_texture_sizes = ()
+    faces_at_once = 1
     has_detail = False
     takes_hints = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +13,12 @@ from torch import Tensor
 
 from hrn_opt.hrn import core
 from hrn_opt.hrn.align import Crops, align, to_unit
+from hrn_opt.hrn.batch import joined, one_of
 from hrn_opt.hrn.detail_maps import DenseGrid, dense_grid, detail_maps
 from hrn_opt.hrn.find import FindNetworks, WorkingPhoto, find_faces, working_photo
 from hrn_opt.hrn.load import TextureNetworks, load_assets, load_find_networks, load_skin_mask
 from hrn_opt.hrn.mask import SkinMask
+from hrn_opt.hrn.memory import FAN_ACTIVATION_BYTES
 from hrn_opt.hrn.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.prepared import PreparedPack
 from hrn_opt.hrn.texture import LAYOUT_PX, enlarge
@@ -25,6 +28,7 @@ from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVT
 from hrn_opt.uvmap import UVLayout, rasterize_layout
 
 NAME = "hrn"
+FACES_TOGETHER = 4  # through the texture's networks: each more than one takes up to 340 MB in float32
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,14 @@ class HrnModel:
     def dense_grid(self) -> DenseGrid:
         return dense_grid(self.assets.uv.cpu(), self.assets.morphable.triangles.cpu())
 
+    @property
+    def faces_at_once(self) -> int:
+        """Through the texture's networks; what a plan has room for is told in faces of 3D-FAN."""
+        if not self.plan.reserved_bytes:
+            return FACES_TOGETHER
+        room_bytes = self.plan.faces_at_once * FAN_ACTIVATION_BYTES
+        return min(FACES_TOGETHER, max(1, room_bytes // self.plan.reserved_bytes))
+
     def find(self, photo: Photo) -> tuple[Face, ...]:
         """Every face, largest first; points are the 68 landmarks, whole numbers at the pixels' centres."""
         working = working_photo(photo.rgb)
@@ -129,12 +141,22 @@ class HrnModel:
         return Aligned(working, crops, skin[None, None].to(self.device), target, source)
 
     def shape(self, request: Request, aligned: Aligned) -> Shaped:
-        return Shaped(aligned, core.base(self.networks, self.assets, aligned.crops.image[None].to(self.device)))
+        return self.shape_together([aligned])[0]
 
     def detail(self, request: Request, shape: Shaped) -> Detailed:
-        detail_image = shape.aligned.crops.detail[None].to(self.device)
-        fine = core.detail(self.networks, self.assets, shape.low, detail_image, shape.aligned.skin)
-        return Detailed(shape.aligned, shape.low, fine)
+        return self.detail_together([shape])[0]
+
+    def shape_together(self, aligned: Sequence[Aligned]) -> list[Shaped]:
+        images = torch.stack([face.crops.image for face in aligned]).to(self.device)  # (B, 3, 224, 224)
+        low = core.base(self.networks, self.assets, images)
+        return [Shaped(face, one_of(low, index)) for index, face in enumerate(aligned)]
+
+    def detail_together(self, shapes: Sequence[Shaped]) -> list[Detailed]:
+        images = torch.stack([face.aligned.crops.detail for face in shapes]).to(self.device)  # (B, 3, 512, 512)
+        skin = torch.cat([face.aligned.skin for face in shapes])
+        low = joined([face.low for face in shapes])
+        fine = core.detail(self.networks, self.assets, low, images, skin)
+        return [Detailed(face.aligned, face.low, one_of(fine, index)) for index, face in enumerate(shapes)]
 
     def texture(self, request: Request, detail: Detailed) -> Painted:
         fitted = core.texture(self.assets, detail.low, detail.fine, detail.aligned.target)[0].cpu()  # (3, 256, 256)
