@@ -47,7 +47,7 @@ def rasterize(points: Tensor, faces: Tensor, size_hw: tuple[int, int]) -> Fragme
     faces: (F, 3) int64, either winding; triangles without area are skipped. A centre exactly on an edge is inside.
     """
     height, width = size_hw
-    setup = _set_up(points.float()[faces], size_hw)
+    setup = _set_up(points.float(), faces, size_hw)
     keys = torch.full((height * width,), _EMPTY, dtype=torch.int64, device=points.device)
     for triangle, dx, dy in _candidates(setup):
         plane = setup.planes.index_select(0, triangle)  # (C, 4, 3)
@@ -83,19 +83,27 @@ class _Setup:
     count: Tensor
 
 
-def _set_up(corners: Tensor, size_hw: tuple[int, int]) -> _Setup:
-    """corners: (F, 3, 3). Triangles whose box holds no pixel centre, most of a fine mesh, cost next to nothing."""
+def _set_up(points: Tensor, faces: Tensor, size_hw: tuple[int, int]) -> _Setup:
+    """Triangles whose box holds no pixel centre, most of a fine mesh, are dropped after a few operations."""
     height, width = size_hw
-    last = corners.new_tensor([width - 1, height - 1])
-    screen = corners[..., :2]
-    low = (screen.amin(1) - 0.5).ceil().clamp(min=0)  # (F, 2) first centre in the box
-    high = torch.minimum((screen.amax(1) - 0.5).floor(), last)
-    number = (high >= low).all(1).nonzero().squeeze(1)  # NaN compares false
-    corners, low, span = corners[number], low[number], (high - low)[number].long() + 1
+    low, high = _boxes(points, faces)
+    low = low.clamp_(min=0)
+    high = torch.minimum(high, points.new_tensor([width - 1, height - 1]))
+    holds = high >= low  # (F, 2); NaN compares false
+    number = (holds[:, 0] & holds[:, 1]).nonzero().squeeze(1)
+    corners, low, span = points[faces[number]], low[number], (high - low)[number].long() + 1
     planes, double_area = _planes(corners, low)
     first = low.long()
     first_pixel = first[:, 1] * width + first[:, 0]
     return _Setup(number, planes, first_pixel, span[:, 0], span.prod(1) * (double_area != 0))
+
+
+def _boxes(points: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last pixel centre (F, 2) in each triangle's bounding box, counted from 0, as floats."""
+    screen = points[:, :2].contiguous()
+    a, b, c = (screen.index_select(0, corner) for corner in faces.unbind(1))
+    low, high = torch.minimum(torch.minimum(a, b), c), torch.maximum(torch.maximum(a, b), c)
+    return low.sub_(0.5).ceil_(), high.sub_(0.5).floor_()
 
 
 def _planes(corners: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
