@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrn_opt.hrn import core
+from hrn_opt.hrn import core, offload
 from hrn_opt.hrn.align import Crops, align, to_unit
 from hrn_opt.hrn.batch import joined, one_of
 from hrn_opt.hrn.detail_maps import DenseGrid, dense_grid, detail_maps
 from hrn_opt.hrn.find import FindNetworks, WorkingPhoto, find_faces, working_photo
-from hrn_opt.hrn.load import TextureNetworks, load_assets, load_find_networks, load_skin_mask
+from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.mask import SkinMask
-from hrn_opt.hrn.memory import FAN_ACTIVATION_BYTES
+from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
 from hrn_opt.hrn.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.prepared import PreparedPack
-from hrn_opt.hrn.texture import LAYOUT_PX, enlarge
+from hrn_opt.hrn.texture import LAYOUT_PX, Seen, enlarge
 from hrn_opt.hrn.unwrap import UV_PX
 from hrn_opt.hrn.widen import widen
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
@@ -72,9 +72,10 @@ class HrnModel:
     """The published method on one device."""
 
     pack: PreparedPack
-    networks: TextureNetworks
+    networks: core.Networks
     assets: core.Assets
-    device: torch.device
+    plan: MemoryPlan
+    offload_folder: str | os.PathLike | None = None
 
     name = NAME
     cpu_threads = torch.get_num_threads()  # its networks are large enough to share out
@@ -92,16 +93,21 @@ class HrnModel:
         offload_folder: str | os.PathLike | None = None,
     ) -> HrnModel:
         """memory: GiB of the device, or "auto".   offload_folder: for what fits nowhere else."""
-        networks = TextureNetworks(pack).halve(precision).to(device)
-        return cls(pack, networks, load_assets(pack, device, precision), device)
+        plan = plan_for(pack, device, precision, memory, offload_folder)
+        assets = load_assets(pack, device, precision, torch.device(plan.place_of(BASES)))
+        return cls(pack, offload.texture_networks(pack, plan, precision), assets, plan, offload_folder)
+
+    @property
+    def device(self) -> torch.device:
+        return self.plan.device
 
     @cached_property
     def find_networks(self) -> FindNetworks:
-        return load_find_networks(self.pack, self.device)
+        return offload.find_networks(self.pack, self.plan)
 
     @cached_property
     def skin_mask(self) -> SkinMask:
-        return load_skin_mask(self.pack, self.device)
+        return offload.skin_mask(self.pack, self.plan, self.offload_folder)
 
     @cached_property
     def layout(self) -> UVLayout:
@@ -159,15 +165,24 @@ class HrnModel:
         return [Detailed(face.aligned, face.low, one_of(fine, index)) for index, face in enumerate(shapes)]
 
     def texture(self, request: Request, detail: Detailed) -> Painted:
-        fitted = core.texture(self.assets, detail.low, detail.fine, detail.aligned.target)[0].cpu()  # (3, 256, 256)
-        official = fitted.permute(1, 2, 0)
-        seen = detail.fine.seen[0, 0].cpu()
+        aligned, fine = detail.aligned, detail.fine
+        fitted = core.texture(self.assets, detail.low, fine, aligned.target)
+        colours, skin = fitted.texture[0].cpu(), fine.seen[0, 0].cpu()  # (3, 256, 256), (256, 256)
+        official = colours.permute(1, 2, 0)
         if request.texture_size == UV_PX:
-            return Painted(UVTexture(_to_bytes(official), _to_bytes(seen)), official)
-        mesh, camera = face_mesh(detail.fine.vertices[0], self.assets), _camera(detail.aligned)
-        return Painted(
-            enlarge(request.photo.rgb, mesh, camera, self.layout, fitted, seen, request.texture_size), official
+            return Painted(UVTexture(_to_bytes(official), _to_bytes(skin)), official)
+        rendering = fitted.renderings[0]
+        seen = Seen(
+            screen=rendering.screen.cpu(),
+            buffer=rendering.seen.cpu(),
+            placement=aligned.crops.placement,
+            photo_size_hw=aligned.working.photo_size_hw,
+            facing=fine.normals[0, 2].cpu(),  # orthographic: the viewer is ten face lengths away
+            skin=skin,
         )
+        triangles, uv = self.assets.morphable.triangles.cpu(), self.assets.uv.cpu()
+        painted = enlarge(request.photo.rgb, seen, triangles, uv, self.layout, colours, request.texture_size)
+        return Painted(painted, official)
 
     def finish(self, request: Request, detail: Detailed, texture: Painted) -> Reconstruction:
         with_mesh = request.want.level >= Want.MESH.level

@@ -113,7 +113,7 @@ def _axis_rotation(angle: Tensor, axis: int) -> Tensor:
     return rotation
 
 
-# Spherical harmonics up to degree 2, as Ramamoorthi and Hanrahan 2001 weight them for diffuse light.
+# Spherical harmonics up to degree 2 with the published constants: 0.886227, 1.772454 and 2.427032 as products.
 _SH_BAND = (math.pi, 2 * math.pi / math.sqrt(3), 2 * math.pi / math.sqrt(8))
 _SH_NORM = (
     1 / math.sqrt(4 * math.pi),
