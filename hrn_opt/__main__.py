@@ -51,7 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         "--face", type=_face_choice, default="largest", metavar="largest|all|K", help="K counts from 0, the largest"
     )
     parser.add_argument(
-        "--formats", type=_comma_list, default=("png", "glb", "obj"), metavar="png,glb,obj", help="default: all three"
+        "--formats",
+        type=_comma_list,
+        default=("png", "glb", "obj"),
+        metavar="png,glb,obj",
+        help="default: these three; also turntable, and from HRN normal, displacement, dense, lit",
     )
     parser.add_argument(
         "--model",
@@ -180,10 +184,10 @@ def _reconstruct_face(
     model, photo: Photo, faces: tuple[Face, ...], face: int, stem: str, label: str, options: argparse.Namespace
 ) -> FaceOutput:
     """One face, written; an interrupt or an error on the way leaves none of its files."""
-    from hrn_opt.export import write
+    from hrn_opt.export import want_for, write
     from hrn_opt.report import FaceOutput
 
-    want = "mesh" if {"glb", "obj"} & set(options.formats) else "texture"
+    want = want_for(options.formats)
     reconstruction = None
     for event in model.stream(photo, face=face, faces=faces, want=want, texture_size=options.texture_size):
         _show_progress(event.fraction, f"{label}: {event.stage.value}")

@@ -26,7 +26,8 @@ def load(
     """A model, ready to reconstruct; `.name` says which one "auto" picked.
 
     model: "builtin", the embedded model; "hrn", the pack that `./start.sh fetch` prepared; a folder with a pack,
-    published (prepared once, into the cache) or prepared; "auto": HRN when its prepared pack is there, else builtin.
+    published (prepared once, into the cache) or prepared; "auto": HRN when its
+    prepared pack is there with its detectors, else builtin.
     device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".   precision: of HRN's two large networks: "fp32",
     "bf16", "fp16"; "auto" is fp32 on a CPU, for the published result, and fp16 on CUDA.
     memory: how many GiB of the device HRN may take, or "auto"; what does not fit waits on the CPU or in
@@ -60,10 +61,12 @@ def _builtin(
 
 
 def _prepared_by_fetch() -> bool:
+    """Whether the cache holds a pack that plain photos can be given to: one without detectors is no default."""
     from hrn_opt.hrn.pack import default_folder
-    from hrn_opt.hrn.prepared import is_prepared
+    from hrn_opt.hrn.prepared import Manifest, is_prepared
 
-    return is_prepared(default_folder() / "prepared")
+    folder = default_folder() / "prepared"
+    return is_prepared(folder) and Manifest.read(folder).has_detectors
 
 
 def _opened(folder: Path | None):

@@ -38,6 +38,14 @@ def test_auto_with_a_prepared_pack_is_hrn(fetched):
     assert hrn_opt.load("builtin").name == "builtin"
 
 
+def test_auto_passes_a_pack_without_detectors_over(home, prepared_pack):
+    shutil.copytree(prepared_pack, home / "prepared")
+    manifest = home / "prepared" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"has_detectors": true', '"has_detectors": false'))
+    assert hrn_opt.load().name == "builtin"
+    assert hrn_opt.load("hrn", device="cpu").name == "hrn"
+
+
 def test_a_pack_that_is_only_downloaded_is_not_taken(home, published_pack):
     (home / "published").symlink_to(published_pack)
     assert hrn_opt.load().name == "builtin"

@@ -234,6 +234,8 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
             new = partial / "new"
             new.mkdir()
             yield new
+            if (folder / prepared.ONNX_MASK).exists():  # the user's own work
+                shutil.copy2(folder / prepared.ONNX_MASK, new)
             if folder.exists():
                 folder.rename(partial / "old")
             new.rename(folder)

@@ -23,7 +23,8 @@ TENSORS = "hrn.safetensors"
 FAN = "fan.torchscript.zip"
 MASK = "segment_face.pb"
 COPIES = {pack.FAN_ARCHIVE: FAN, pack.MASK_GRAPH: MASK}  # published path → name in the prepared pack
-FILE_NAMES = frozenset((MANIFEST, TENSORS, FAN, MASK))
+ONNX_MASK = "segment_face.onnx"  # put there by hand, see tools/convert_mask.py
+FILE_NAMES = frozenset((MANIFEST, TENSORS, FAN, MASK, ONNX_MASK))
 
 _REMEDY = "prepare the pack again (./start.sh fetch)"
 

@@ -156,7 +156,7 @@ def test_five_points_are_the_official_ones(published_pack, opened):
 def test_kept_files_are_copied_and_the_manifest_tells_all(published_pack, prepared_pack, opened):
     assert opened.fan_path.read_bytes() == (published_pack / pack.FAN_ARCHIVE).read_bytes()
     assert opened.mask_path.read_bytes() == (published_pack / pack.MASK_GRAPH).read_bytes()
-    assert {path.name for path in prepared_pack.iterdir()} == prepared.FILE_NAMES
+    assert {path.name for path in prepared_pack.iterdir()} == prepared.FILE_NAMES - {prepared.ONNX_MASK}
     assert opened.has_detectors and opened.need_detectors() is None
     manifest = json.loads((prepared_pack / prepared.MANIFEST).read_text())
     assert manifest["format"] == prepared.FORMAT_VERSION and set(manifest["sources"]) == set(pack.FILES)
@@ -368,3 +368,12 @@ def test_progress_rises_to_1(published_pack, tmp_path):
     told = []
     prepare(published_pack, tmp_path / "prepared", progress=lambda step, fraction: told.append((fraction, step)))
     assert told == sorted(told) and told[-1] == (1.0, "Prepared") and len(told) >= 4
+
+
+def test_a_converted_mask_outlives_preparing_again(published_pack, tmp_path):
+    folder = tmp_path / "prepared"
+    prepare(published_pack, folder)
+    (folder / "segment_face.onnx").write_bytes(b"converted")
+    (folder / prepared.MANIFEST).unlink()  # no longer usable: made anew
+    prepare(published_pack, folder)
+    assert (folder / "segment_face.onnx").read_bytes() == b"converted" and prepared.is_prepared(folder)
