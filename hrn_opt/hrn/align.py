@@ -74,7 +74,7 @@ def place(landmarks: Tensor, standard: Tensor, photo_size_hw: tuple[int, int], c
     height, width = photo_size_hw
     points = np.asarray(landmarks, np.float64).copy()
     points[:, 1] = height - 1 - points[:, 1]  # y up
-    shift, points_scale = _fit(_five_points(points), np.asarray(standard, np.float64))
+    shift, points_scale = _fit(five_points(points), np.asarray(standard, np.float64))
     scale = FACE_SCALE_PX * crop_px / CROP_PX / points_scale
     # PARITY: sizes and offsets are cut to whole pixels, towards zero; test_align.py pins it.
     resized_wh = int(width * scale), int(height * scale)
@@ -93,8 +93,8 @@ def to_unit(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1))).float() / 255
 
 
-def _five_points(points: np.ndarray) -> np.ndarray:
-    """(5, 2): left eye, right eye, nose tip, left and right mouth corner."""
+def five_points(points: np.ndarray) -> np.ndarray:
+    """(5, D) of the 68 points (68, D): left eye, right eye, nose tip, left and right mouth corner."""
     eyes = [points[list(eye)].mean(0) for eye in (LEFT_EYE, RIGHT_EYE)]
     return np.stack([*eyes, points[NOSE_TIP], *points[list(MOUTH_CORNERS)]])
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn import pack
+from hrn_opt.hrn.align import five_points
 from hrn_opt.hrn.matfile import read_mat
 from hrn_opt.hrn.uv_layout import rasterize_uv
 
@@ -178,10 +179,3 @@ def _alignment(folder: Path) -> dict[str, np.ndarray]:
     shapes = {"W1": (-1, 2 * _SIDE_POINTS), "B1": (hidden, 1), "W2": (3, hidden), "B2": (3, 1)}
     boxes = {f"bbox.{name}": regressor[name].shaped(*shape).astype(np.float64) for name, shape in shapes.items()}
     return {"align.lm3d": five_points(points)} | boxes
-
-
-def five_points(points: np.ndarray) -> np.ndarray:
-    """(5, 3) of the 68 face points (68, 3): the two eyes' middles, the nose tip, the mouth's corners."""
-    # Two opposite points of an eye's lids stand for its middle.
-    eyes = [np.mean(points[list(pair)], axis=0) for pair in ((36, 39), (42, 45))]
-    return np.stack([*eyes, points[30], points[48], points[54]])

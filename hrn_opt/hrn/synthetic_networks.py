@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.hrn.landmarks import FIVE_OF_106, HEATMAP_PX, POINT_COUNT, S3FD_ANCHOR
-from hrn_opt.hrn.networks import landmarks106, recon, s3fd, unet
+from hrn_opt.hrn.networks import landmarks106, recon, resnet, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.networks.generator import BLOCKS, EDGE_KERNEL
 
@@ -72,9 +72,9 @@ def _resnet50(weights: Weights, prefix: str, width: int) -> None:
     weights.conv(f"{prefix}.conv1", width, 3, 7, 7)
     weights.norm(f"{prefix}.bn1", width)
     channels = width
-    for stage, blocks in enumerate(recon.BLOCKS_PER_STAGE):
+    for stage, blocks in enumerate(resnet.BLOCKS_PER_STAGE):
         inner = width << stage
-        outer = inner * recon.EXPANSION
+        outer = inner * resnet.EXPANSION
         for block in range(blocks):
             name = f"{prefix}.layer{stage + 1}.{block}"
             shapes = ((inner, channels, 1, 1), (inner, inner, 3, 3), (outer, inner, 1, 1))
@@ -92,7 +92,7 @@ def recon_state(seed: int, width: int) -> dict[str, Tensor]:
     """`net_recon`: its coefficients for a random picture are about as large as a real face's."""
     weights = Weights(seed)
     _resnet50(weights, "backbone", width)
-    features = (width << 3) * recon.EXPANSION
+    features = (width << 3) * resnet.EXPANSION
     for index, size in enumerate(recon.HEAD_SIZES):
         weights.conv(f"final_layers.{index}", size, features, 1, 1, bias=True)
     state = weights.state
@@ -198,7 +198,7 @@ def retinaface_state(seed: int, width: int, channels: int) -> dict[str, Tensor]:
     weights = Weights(seed)
     _resnet50(weights, "body", width)
     for level in range(3):
-        weights.conv(f"fpn.output{level + 1}.0", channels, (width << level + 1) * recon.EXPANSION, 1, 1)
+        weights.conv(f"fpn.output{level + 1}.0", channels, (width << level + 1) * resnet.EXPANSION, 1, 1)
         weights.norm(f"fpn.output{level + 1}.1", channels)
         if level < 2:
             weights.conv(f"fpn.merge{level + 1}.0", channels, channels, 3, 3)

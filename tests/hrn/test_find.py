@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn import crops, detect, find, landmarks, resample
-from hrn_opt.hrn.networks import landmarks106, retinaface, s3fd
+from hrn_opt.hrn.networks import landmarks106, resnet, retinaface, s3fd
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.networks.retinaface import RawFaces
 from hrn_opt.types import Box
@@ -355,7 +355,7 @@ def retinaface_state() -> dict[str, Tensor]:
         for level in range(3)
         for group in (retinaface._context_sources(level, 16), retinaface._head_sources(level, 16))
     ]
-    return state_of(retinaface._body_sources(4), retinaface._pyramid_sources(4, 16), *levels)
+    return state_of(resnet.sources(4, "body"), retinaface._pyramid_sources(4, 16), *levels)
 
 
 def test_retinaface_loads_and_answers_one_row_an_anchor(retinaface_state):

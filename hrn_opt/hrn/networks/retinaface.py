@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hrn_opt.hrn.networks import resnet
 from hrn_opt.hrn.networks.folding import ConvSource, conv_size, fold
 from hrn_opt.hrn.networks.layers import Conv, network_input
-from hrn_opt.hrn.networks.recon import BLOCKS_PER_STAGE, EXPANSION, Bottleneck
 
 ANCHORS_PER_CELL = 2
 STRIDES = (8, 16, 32)  # px between the cells of the three grids
@@ -55,15 +55,8 @@ class RetinaFace(nn.Module):
     def __init__(self, width: int = 64, channels: int = 256):
         super().__init__()
         self.stem = Conv(3, width, 7, 2, padding=3)
-        self.stages = nn.ModuleList()
-        before = width
-        for stage, blocks in enumerate(BLOCKS_PER_STAGE):
-            inner = width << stage
-            self.stages.append(nn.Sequential())
-            for block in range(blocks):
-                self.stages[-1].append(Bottleneck(before, inner, stride=2 if stage > 0 and block == 0 else 1))
-                before = inner * EXPANSION
-        inputs = [(width << stage) * EXPANSION for stage in (1, 2, 3)]
+        self.stages = resnet.stages(width)
+        inputs = [(width << stage) * resnet.EXPANSION for stage in (1, 2, 3)]
         self.lateral = nn.ModuleList(Conv(size, channels, 1) for size in inputs)
         self.merge = nn.ModuleList(Conv(channels, channels, 3, padding=1) for _ in inputs[:2])
         self.context = nn.ModuleList(_Context(channels) for _ in inputs)
@@ -105,7 +98,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     width = conv_size(state, "body.conv1.weight")[0]
     channels = conv_size(state, "fpn.output1.0.weight")[0]
-    folded = fold(state, _body_sources(width) | _pyramid_sources(width, channels))
+    folded = fold(state, resnet.sources(width, "body") | _pyramid_sources(width, channels))
     for level in range(len(STRIDES)):
         folded |= _stacked(fold(state, _context_sources(level, channels)), f"context.{level}")
         folded |= _stacked(fold(state, _head_sources(level, channels)), f"heads.{level}")
@@ -122,32 +115,13 @@ def _stacked(parts: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name: torch.cat(tensors) for name, tensors in groups.items()}
 
 
-def _body_sources(width: int) -> dict[str, ConvSource]:
-    sources = {"stem": ConvSource("body.conv1", (width, 3, 7, 7), "body.bn1", bias=False)}
-    channels = width
-    for stage, blocks in enumerate(BLOCKS_PER_STAGE):
-        inner = width << stage
-        outer = inner * EXPANSION
-        for block in range(blocks):
-            theirs, ours = f"body.layer{stage + 1}.{block}", f"stages.{stage}.{block}"
-            shapes = ((inner, channels, 1, 1), (inner, inner, 3, 3), (outer, inner, 1, 1))
-            for index, shape in enumerate(shapes, start=1):
-                names = f"{theirs}.conv{index}", f"{theirs}.bn{index}"
-                sources[f"{ours}.conv{index}"] = ConvSource(names[0], shape, names[1], bias=False)
-            if block == 0:
-                names = f"{theirs}.downsample.0", f"{theirs}.downsample.1"
-                sources[f"{ours}.downsample"] = ConvSource(names[0], (outer, channels, 1, 1), names[1], bias=False)
-            channels = outer
-    return sources
-
-
 def _normed(name: str, shape: tuple[int, int, int, int]) -> ConvSource:
     """A convolution and its norm as the published pyramid numbers them."""
     return ConvSource(f"{name}.0", shape, f"{name}.1", bias=False)
 
 
 def _pyramid_sources(width: int, channels: int) -> dict[str, ConvSource]:
-    inputs = [(width << stage) * EXPANSION for stage in (1, 2, 3)]
+    inputs = [(width << stage) * resnet.EXPANSION for stage in (1, 2, 3)]
     lateral = {f"lateral.{i}": _normed(f"fpn.output{i + 1}", (channels, inputs[i], 1, 1)) for i in range(3)}
     merge = {f"merge.{i}": _normed(f"fpn.merge{i + 1}", (channels, channels, 3, 3)) for i in range(2)}
     return lateral | merge
