@@ -26,6 +26,8 @@ COPY hrn_opt ./hrn_opt
 RUN python -m compileall -q app.py hrn_opt
 
 USER 1000
+# Its own, so that a named volume mounted here is writable: HRN's pack lies in it.
+RUN mkdir -p /home/hrn/.cache/hrn_opt
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['HRN_OPT_PORT'], timeout=4)"]
