@@ -348,6 +348,7 @@ def test_a_real_interrupt_signal_exits_130(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell hands on SIG_IGN
     )
     assert process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGINT)
