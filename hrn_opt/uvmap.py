@@ -73,8 +73,10 @@ def _rim_weights(corners: Tensor, texel: Tensor, size: int) -> Tensor:
 
 def erode(mask: Tensor, radius: int) -> Tensor:
     """(H, W) minimum over a square of 2·radius + 1; 0 outside the image."""
+    width = 2 * radius + 1
     padded = F.pad(mask[None], (radius,) * 4)
-    return -F.max_pool2d(-padded, 2 * radius + 1, stride=1)[0]
+    rows = F.max_pool2d(-padded, (1, width), stride=1)
+    return -F.max_pool2d(rows, (width, 1), stride=1)[0]
 
 
 def blur(maps: Tensor, radius: int) -> Tensor:

@@ -75,7 +75,8 @@ class MorphableModel:
         a, b, c = vertices[:, self.triangles].unbind(2)  # (B, F, 3) each
         of_face = F.normalize(torch.linalg.cross(a - b, b - c), dim=-1)
         of_face = F.pad(of_face, (0, 0, 0, 1))  # the padding triangle has no normal
-        return F.normalize(of_face[:, self.point_faces].sum(2), dim=-1)
+        sums = [F.embedding_bag(self.point_faces, one, mode="sum") for one in of_face]  # gathered and summed at once
+        return F.normalize(torch.stack(sums), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hrn_opt.hrn.morphable import CENTRE_PX, FOCAL_PX
 from hrn_opt.sparse import SparseMap
@@ -31,9 +32,10 @@ class UVGrid:
     def interpolate(self, vertices: Tensor) -> Tensor:
         """(B, C, 256, 256) of per-vertex values (B, N, C); 0 where no triangle is."""
         batch, _, channels = vertices.shape
-        values = (vertices[:, self.corners] * self.weights[..., None]).sum(2)  # (B, T, C)
         grid = vertices.new_zeros(batch, UV_PX * UV_PX, channels)
-        grid[:, self.texels] = values
+        for face, one in enumerate(vertices):
+            values = F.embedding_bag(self.corners, one, mode="sum", per_sample_weights=self.weights)  # (T, C)
+            grid[face, self.texels] = values
         return grid.transpose(1, 2).reshape(batch, channels, UV_PX, UV_PX)
 
 
