@@ -50,10 +50,10 @@ def _print_table(measured: EmbeddedResult) -> None:
 
 def _print_hrn(measured: HrnResult) -> None:
     print(f"\npack: {measured.pack}, precision {measured.precision}, loaded in {measured.load_s:.2f}s")
-    print(f"\n{'warm':<62}{'median':>9}{'networks':>10}{'ratio':>7}")
+    print(f"\n{'warm':<62}{'median':>9}{'networks':>10}{'ratio':>8}")
     for floor in measured.floors:
         print(
-            f"  {floor.whole.name:<60}{floor.whole.median_s:>8.3f}s{floor.networks.median_s:>9.3f}s{floor.ratio:>7.2f}"
+            f"  {floor.whole.name:<60}{floor.whole.median_s:>8.3f}s{floor.networks.median_s:>9.3f}s{floor.ratio:>8.3f}"
         )
     for row in measured.stages:
         print(f"    {row.name:<58}{row.median_s:>8.3f}s")
