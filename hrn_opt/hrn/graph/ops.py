@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrn_opt.hrn.graph import shaping, spatial
+from hrn_opt.hrn.graph import resize, shaping, spatial
 from hrn_opt.hrn.graph.graphdef import Attribute
 
 Attributes = dict[str, Attribute]
@@ -244,8 +244,8 @@ SPATIAL = {
     "BiasAdd": Rule(spatial.bias_add, sketch=spatial.bias_add_sketch),
     "MaxPool": Rule(spatial.max_pool, sketch=spatial.pool_sketch),
     "AvgPool": Rule(spatial.avg_pool, sketch=spatial.pool_sketch),
-    "ResizeBilinear": Rule(spatial.resize_bilinear, (1,), sketch=spatial.resize_bilinear_sketch),
-    "ResizeNearestNeighbor": Rule(spatial.resize_nearest, (1,)),
+    "ResizeBilinear": Rule(resize.bilinear, (1,), sketch=resize.bilinear_sketch),
+    "ResizeNearestNeighbor": Rule(resize.nearest, (1,)),
     "Pad": Rule(spatial.pad, (1,)),
     "PadV2": Rule(spatial.pad, (1, 2)),
     "MirrorPad": Rule(spatial.mirror_pad, (1,)),
