@@ -23,7 +23,7 @@ class UVLayout:
     """Which vertices each texel lies between.
 
     size: texels a side.   map: from vertices (N, C) to texels (size², C); 0 far from any triangle, and continued by
-    the nearest triangle's rim over a gutter of a few texels.   covered: (size, size) bool, the gutter left out.
+    a neighbouring triangle's rim over a gutter of a few texels.   covered: (size, size) bool, the gutter left out.
     """
 
     size: int

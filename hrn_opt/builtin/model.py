@@ -18,7 +18,9 @@ from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, UVTexture, 
 from hrn_opt.uvmap import UVLayout, rasterize_layout
 
 NAME = "builtin"
-MIN_PRESENCE = 0.5  # false boxes score below this on the mesh network
+# Most false boxes score near 0 on the mesh network, but not all (part of a rocket: 1.0); the detector's own score
+# rejects those, see detect.SMALL_MIN_SCORE.
+MIN_PRESENCE = 0.5
 
 
 @dataclass(frozen=True)
