@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,8 @@ import torch
 from hrn_opt.errors import OptionInvalid
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+WARM_UP_CALLS = 3  # before a recording: what CUDA sets up on first use must not fall into it
 
 
 @contextmanager
@@ -22,6 +24,42 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def repeat(step: Callable[[], None], times: int, device: torch.device) -> None:
+    """Calls `step`, which changes the same tensors of `device` in place each time, `times` times.
+
+    On CUDA the kernels of one call are recorded as a graph and replayed: launching small ones takes longer than they
+    run.
+    """
+    if device.type != "cuda" or times <= WARM_UP_CALLS:
+        for _ in range(times):
+            step()
+        return
+    stream = torch.cuda.Stream(device)  # recording needs a stream of its own
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP_CALLS):
+            step()
+        again = _recorded(step)
+        for _ in range(times - WARM_UP_CALLS):
+            again()
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def _recorded(step: Callable[[], None]) -> Callable[[], None]:
+    """What does the work of `step` again; `step` itself where its kernels cannot be recorded. Runs nothing."""
+    graph = torch.cuda.CUDAGraph()
+    try:
+        # Not by torch.cuda.graph: it first hands all free memory back to the driver, and the next photo pays for that.
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
+            step()
+        finally:
+            graph.capture_end()
+    except RuntimeError:
+        return step
+    return graph.replay
 
 
 def parse_device(device: str) -> torch.device:

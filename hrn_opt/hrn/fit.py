@@ -17,6 +17,7 @@ from torch import Tensor
 from hrn_opt.hrn.morphable import CENTRE_PX, FOCAL_PX
 from hrn_opt.hrn.unwrap import UV_PX
 from hrn_opt.raster import Fragments, rasterize
+from hrn_opt.runtime import repeat
 from hrn_opt.sparse import SparseMap
 
 RENDER_PX = 224
@@ -76,13 +77,16 @@ def fit_texture(colour: Tensor, target: Tensor, rendering: Rendering, steps: int
     neighbours = _neighbour_counts(flat_colour)
     offset, first, second = (torch.zeros_like(flat_colour) for _ in range(3))
     step_count = torch.zeros((), dtype=torch.float32, device=colour.device)
-    for _ in range(steps):
+
+    def step() -> None:
         missing = to_pixels(offset).add_(short_of)
         squares = missing.square()
         length = (squares[:, 0] + squares[:, 1]).add_(squares[:, 2]).add_(EPSILON).sqrt_()
         gradient = to_texels(missing.div_(length[:, None]))
         _add_smoothness(gradient, offset, neighbours)
         _adam_step(offset, gradient, first, second, step_count)
+
+    repeat(step, steps, colour.device)
     return colour + offset.T.view_as(colour)
 
 
