@@ -49,9 +49,9 @@ class Stage(str, Enum):
     FINISH = "finish"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Photo:
-    """One upright photo, decoded.
+    """One upright photo, decoded. Equal to itself alone.
 
     rgb: (height, width, 3) uint8, C-contiguous, read-only by agreement.
     name: what its outputs are named after, without folder or ending.

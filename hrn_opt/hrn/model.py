@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ class HrnModel:
 
     def find(self, photo: Photo) -> tuple[Face, ...]:
         """Every face, largest first; points are the 68 landmarks, whole numbers at the pixels' centres."""
-        working = working_photo(photo.rgb)
+        working = self._working(photo)
         found = find_faces(self.find_networks, working).faces
         return tuple(
             Face(working.box_to_photo(face.box), working.to_photo(face.points.double()), face.score) for face in found
@@ -139,7 +140,7 @@ class HrnModel:
         return Face(Box(*low, *high), landmarks, 1.0)
 
     def align(self, request: Request) -> Aligned:
-        working = working_photo(request.photo.rgb)
+        working = self._working(request.photo)
         landmarks = working.from_photo(request.face.points.double())
         crops = align(working.rgb, landmarks, self.pack.tensor("align.lm3d"))
         skin, source = self._skin(request, crops, landmarks, working.size_hw)
@@ -204,6 +205,16 @@ class HrnModel:
             mask_source=detail.aligned.mask_source,
             detail=detail_maps(mesh, displacement[0], self.dense_grid) if with_detail else None,
         )
+
+    def _working(self, photo: Photo) -> WorkingPhoto:
+        """Kept as long as the caller keeps the photo: finding and aligning share one."""
+        if photo not in self._working_photos:
+            self._working_photos[photo] = working_photo(photo.rgb)
+        return self._working_photos[photo]
+
+    @cached_property
+    def _working_photos(self) -> WeakKeyDictionary[Photo, WorkingPhoto]:
+        return WeakKeyDictionary()
 
     def _skin(
         self, request: Request, crops: Crops, landmarks: Tensor, aligned_on: tuple[int, int]
