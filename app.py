@@ -91,7 +91,11 @@ class Callbacks:
         try:
             yield show_empty(progress("Waiting for its turn …", events))
             if photo_path is None:
-                raise PhotoMissing("There is no photo yet; drop one on the left, paste one, or use the camera.")
+                raise PhotoMissing(
+                    "There is no photo yet; drop one on the left, paste one, or use the camera.",
+                    photo="",
+                    reason="not given",
+                )
             async for event in self._events(photo_path, texture_size, run):
                 events.append(event)
                 yield show_working(progress("Working …", events))

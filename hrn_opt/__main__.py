@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrn_opt.errors import HrnOptError, InputError
+from hrn_opt.errors import FaceUnusable, HrnOptError, InputError
 
 if TYPE_CHECKING:
     from hrn_opt.report import FaceOutput, PhotoRun
@@ -176,7 +176,13 @@ def _reconstruct(model, source: str, stem: str, options: argparse.Namespace) -> 
     for position, face in enumerate(chosen):
         face_stem = f"{stem}-face{face}" if options.face == "all" else stem
         label = f"{Path(source).name}, face {position + 1} of {len(chosen)}"
-        outputs.append(_reconstruct_face(model, photo, faces, face, face_stem, label, options))
+        try:
+            outputs.append(_reconstruct_face(model, photo, faces, face, face_stem, label, options))
+        except FaceUnusable as refusal:
+            if options.face != "all" or (face == len(faces) - 1 and not outputs):
+                raise
+            _clear_progress()
+            print(f"{label} is left out: {refusal}", file=sys.stderr)
     return PhotoRun(source, photo, model.name, model.machine, faces, find_seconds, tuple(outputs))
 
 

@@ -2,11 +2,23 @@
 
 `InputError` and its children are the caller's to mend (exit code 2 on the command line, one sentence
 on the page); everything else under `HrnOptError` is the machine's or a stop that was asked for.
+
+A front that speaks another language takes the class's name as the key of its sentence and `values` to fill it.
 """
 
 
 class HrnOptError(Exception):
-    """Base of every error this package raises on purpose; `str(error)` is fit to show to a user."""
+    """Base of every error this package raises on purpose; `str(error)` is fit to show to a user.
+
+    values: what the sentence is filled with, by name: those of the class's `value_names`, numbers in the unit that the
+    name ends in. Where a class has several sentences, "reason" tells them apart.
+    """
+
+    value_names: tuple[str, ...] = ()
+
+    def __init__(self, message: str = "", **values: str | int | float):
+        super().__init__(message)
+        self.values = values
 
 
 class InputError(HrnOptError):
@@ -14,27 +26,43 @@ class InputError(HrnOptError):
 
 
 class PhotoMissing(InputError):
-    """The path does not exist, or is a folder."""
+    """There is no photo. reason: "none" (no such file), "folder", "special" (a device or pipe), "not given"."""
+
+    value_names = ("photo", "reason")
 
 
 class PhotoEmpty(InputError):
     """The file holds no bytes."""
 
+    value_names = ("photo",)
+
 
 class PhotoUnreadable(InputError):
-    """The bytes are no picture, or a damaged one."""
+    """The bytes are no picture, or a damaged one.
+
+    reason: "damaged", "no picture", "video", "permission", "range" (floats outside 0..1), "source" (what was handed in
+    gives no bytes).
+    """
+
+    value_names = ("photo", "reason")
 
 
 class PhotoFormatUnsupported(InputError):
-    """A picture format that this installation has no decoder for."""
+    """A picture format that this installation has no decoder for. reason: "kind" or "mode", which `format` names."""
+
+    value_names = ("photo", "reason", "format")
 
 
 class PhotoTooSmall(InputError):
     """Too few pixels for a face."""
 
+    value_names = ("photo", "width_px", "height_px", "least_px")
+
 
 class PhotoTooLarge(InputError):
-    """More pixels or bytes than may be decoded."""
+    """More than may be decoded. reason: "bytes" or "pixels"; most: how many millions of them may be."""
+
+    value_names = ("photo", "reason", "most")
 
 
 class PhotoArrayInvalid(InputError):
@@ -46,11 +74,35 @@ class NoFaceFound(InputError):
 
 
 class FaceNotThere(InputError):
-    """A face number past the last face found."""
+    """A face number past the last face found. count: how many were."""
+
+    value_names = ("face", "count")
+
+
+class FaceUnusable(InputError):
+    """A face was found, but nothing like the person could be made of it; the children say why."""
+
+
+class FaceTooSmall(FaceUnusable):
+    """Too few pixels across the face."""
+
+    value_names = ("width_px", "least_px")
+
+
+class PhotoTooDark(FaceUnusable):
+    """Hardly any light on the face. brightness: of its brightest tenth, 0..255."""
+
+    value_names = ("brightness", "least")
+
+
+class FaceTurnedTooFar(FaceUnusable):
+    """One half of the face does not show."""
+
+    value_names = ("yaw_deg", "most_deg")
 
 
 class OptionInvalid(InputError):
-    """An option outside its allowed values."""
+    """An option outside its allowed values; a program's mistake, so that its sentence is for programmers."""
 
 
 class OutputUnwritable(InputError):
@@ -60,6 +112,8 @@ class OutputUnwritable(InputError):
 class ModelMissing(HrnOptError):
     """The asked-for model is not on this machine."""
 
+    value_names = ("model",)
+
 
 class ModelDamaged(HrnOptError):
     """A file of the model is not the one that was published."""
@@ -67,6 +121,24 @@ class ModelDamaged(HrnOptError):
 
 class Stopped(HrnOptError):
     """The stop flag was raised; nothing was kept."""
+
+
+class QueueFull(HrnOptError):
+    """More photos are waiting than are taken."""
+
+    value_names = ("most_jobs",)
+
+
+class DeadlinePassed(HrnOptError):
+    """The photo was given up after the time that one may take, waiting included."""
+
+    value_names = ("deadline_s",)
+
+
+class OutOfMemory(HrnOptError):
+    """The device's memory, or the machine's, did not suffice."""
+
+    value_names = ("device",)
 
 
 class PackError(HrnOptError):

@@ -78,7 +78,9 @@ def _opened(folder: Path | None):
     if folder is None:
         folder = default_folder() / "prepared"
         if not is_prepared(folder):
-            raise ModelMissing("HRN is not on this machine; get it with ./start.sh fetch, or use the builtin model.")
+            raise ModelMissing(
+                "HRN is not on this machine; get it with ./start.sh fetch, or use the builtin model.", model=HRN
+            )
         return open_prepared(folder)
     if is_prepared(folder):
         return open_prepared(folder)

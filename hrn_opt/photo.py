@@ -155,10 +155,13 @@ def _opened(source, label: str, limits: PhotoLimits) -> Iterator[BinaryIO]:
         stream, size = io.BytesIO(encoded), len(encoded)
     with stream:
         if size == 0:
-            raise PhotoEmpty(f"{label} is empty; save or download it again.")
+            raise PhotoEmpty(f"{label} is empty; save or download it again.", photo=label)
         if size > limits.max_bytes:
             raise PhotoTooLarge(
-                f"{label} is larger than {limits.max_bytes / 1e6:.4g} MB; save it smaller or as a JPEG."
+                f"{label} is larger than {limits.max_bytes / 1e6:.4g} MB; save it smaller or as a JPEG.",
+                photo=label,
+                reason="bytes",
+                most=limits.max_bytes / 1e6,
             )
         yield stream
 
@@ -167,30 +170,37 @@ def _open_path(path, label: str) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise PhotoMissing(f"{label or path} is a folder; give the path of one photo in it.")
+            named = label or str(path)
+            raise PhotoMissing(f"{named} is a folder; give the path of one photo in it.", photo=named, reason="folder")
         if not stat.S_ISREG(mode):
-            raise PhotoMissing(f"{label} is not a regular file; give the path of a photo.")
+            raise PhotoMissing(
+                f"{label} is not a regular file; give the path of a photo.", photo=label, reason="special"
+            )
         return open(path, "rb")
     except PermissionError:
-        raise PhotoUnreadable(f"{label} may not be read; check its permissions.") from None
+        raise PhotoUnreadable(
+            f"{label} may not be read; check its permissions.", photo=label, reason="permission"
+        ) from None
     except (OSError, ValueError):  # ValueError: a NUL character in the path
-        raise PhotoMissing(f"There is no file {os.fspath(path)!r}; check the path.") from None
+        raise PhotoMissing(
+            f"There is no file {os.fspath(path)!r}; check the path.", photo=label, reason="none"
+        ) from None
 
 
 def _read_all(source, limits: PhotoLimits) -> bytes:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if not hasattr(source, "read"):
-        raise PhotoUnreadable(
+        raise _no_bytes(
             f"A photo cannot be made from {type(source).__name__}; "
             "give a path, bytes, a binary file object, a PIL image or an array."
         )
     try:
         encoded = source.read(limits.max_bytes + 1)  # one over is enough to tell that it is too large
     except (OSError, ValueError):  # ValueError: closed, or text that is not UTF-8
-        raise PhotoUnreadable("The file object could not be read; open it in binary mode and keep it open.") from None
+        raise _no_bytes("The file object could not be read; open it in binary mode and keep it open.") from None
     if not isinstance(encoded, bytes):
-        raise PhotoUnreadable("The file object does not give bytes; open it in binary mode.")
+        raise _no_bytes("The file object does not give bytes; open it in binary mode.")
     return encoded
 
 
@@ -249,7 +259,10 @@ def _converted(image: Image.Image, mode: str, label: str) -> Image.Image:
         return image if image.mode == mode else image.convert(mode)
     except ValueError:
         raise PhotoFormatUnsupported(
-            f"{label} has the colour mode {image.mode}, which cannot be read here; save it as an RGB JPEG or PNG."
+            f"{label} has the colour mode {image.mode}, which cannot be read here; save it as an RGB JPEG or PNG.",
+            photo=label,
+            reason="mode",
+            format=image.mode,
         ) from None
 
 
@@ -257,7 +270,11 @@ def _to_8_bit(values: np.ndarray, mode: str, label: str) -> np.ndarray:
     """(H, W) uint8 from 16-bit, 32-bit or float grey, scaled over its full range instead of clipped."""
     if mode == "F":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise PhotoUnreadable(f"{label} holds floating-point values outside 0..1; save it with 8 bits a channel.")
+            raise PhotoUnreadable(
+                f"{label} holds floating-point values outside 0..1; save it with 8 bits a channel.",
+                photo=label,
+                reason="range",
+            )
         return (values * 255 + 0.5).astype(np.uint8)
     full_scale = 65535
     if mode == "I":  # 32-bit containers mostly hold fewer bits: take the least of the usual depths that fits
@@ -311,18 +328,33 @@ def _rgb_from_array(values: np.ndarray, limits: PhotoLimits) -> np.ndarray:
 def _check_size(width: int, height: int, label: str, limits: PhotoLimits) -> None:
     if min(width, height) < limits.min_side_px:
         raise PhotoTooSmall(
-            f"{label} is only {width} × {height} pixels; use a photo of at least {limits.min_side_px} pixels a side."
+            f"{label} is only {width} × {height} pixels; use a photo of at least {limits.min_side_px} pixels a side.",
+            photo=label,
+            width_px=width,
+            height_px=height,
+            least_px=limits.min_side_px,
         )
     if width * height > limits.max_pixels:
         raise _too_large(label, limits)
 
 
 def _too_large(label: str, limits: PhotoLimits) -> PhotoTooLarge:
-    return PhotoTooLarge(f"{label} has more than {limits.max_pixels / 1e6:.4g} megapixels; scale it down first.")
+    return PhotoTooLarge(
+        f"{label} has more than {limits.max_pixels / 1e6:.4g} megapixels; scale it down first.",
+        photo=label,
+        reason="pixels",
+        most=limits.max_pixels / 1e6,
+    )
 
 
 def _damaged(label: str) -> PhotoUnreadable:
-    return PhotoUnreadable(f"{label} is damaged or cut short; save or download it again.")
+    return PhotoUnreadable(
+        f"{label} is damaged or cut short; save or download it again.", photo=label, reason="damaged"
+    )
+
+
+def _no_bytes(message: str) -> PhotoUnreadable:
+    return PhotoUnreadable(message, photo="The photo", reason="source")
 
 
 def _unidentified(head: bytes, label: str) -> HrnOptError:
@@ -331,9 +363,14 @@ def _unidentified(head: bytes, label: str) -> HrnOptError:
         kind = {**dict.fromkeys(_HEIC_BRANDS, "HEIC"), **dict.fromkeys(_AVIF_BRANDS, "AVIF")}.get(head[8:12])
         if kind:
             return PhotoFormatUnsupported(
-                f"{label} is a {kind} picture, which cannot be read here; convert it to JPEG or PNG."
+                f"{label} is a {kind} picture, which cannot be read here; convert it to JPEG or PNG.",
+                photo=label,
+                reason="kind",
+                format=kind,
             )
-        return PhotoUnreadable(f"{label} is a video; use a still photo, as {_ACCEPTED}.")
+        return PhotoUnreadable(f"{label} is a video; use a still photo, as {_ACCEPTED}.", photo=label, reason="video")
     if head.startswith(_MAGIC):
         return _damaged(label)
-    return PhotoUnreadable(f"{label} is not a picture in a known format; use {_ACCEPTED}.")
+    return PhotoUnreadable(
+        f"{label} is not a picture in a known format; use {_ACCEPTED}.", photo=label, reason="no picture"
+    )

@@ -8,17 +8,30 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from hrn_opt.errors import FaceNotThere, NoFaceFound, OptionInvalid, Stopped
+from hrn_opt.checks import judge_face, judge_yaw
+from hrn_opt.errors import FaceNotThere, FaceUnusable, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.photo import open_photo
 from hrn_opt.runtime import Machine, torch_threads
 from hrn_opt.turntable import turntable
-from hrn_opt.types import Face, Hints, Photo, Reconstruction, Request, Stage, StageEvent, StageTiming, Want
+from hrn_opt.types import (
+    Advice,
+    Face,
+    Hints,
+    Photo,
+    Reconstruction,
+    Request,
+    Stage,
+    StageEvent,
+    StageTiming,
+    Want,
+)
 
 SMALLEST_TEXTURE, LARGEST_TEXTURE = 512, 4096
 DEFAULT_TEXTURE_SIZE = 1024
@@ -50,6 +63,7 @@ class FaceModel(Protocol):
     def face_at(self, landmarks: Tensor) -> Face: ...
     def align(self, request: Request) -> Any: ...
     def shape(self, request: Request, aligned: Any) -> Any: ...
+    def yaw_rad(self, shape: Any) -> float: ...  # how far the face is turned from the viewer
     def detail(self, request: Request, shape: Any) -> Any: ...
     def texture(self, request: Request, detail: Any) -> Any: ...
     def finish(self, request: Request, detail: Any, texture: Any) -> Reconstruction: ...
@@ -104,7 +118,7 @@ class Reconstructor:
         face: which one, 0 is the largest.   want: how much work is done.   texture_size: 512 to 4096; HRN also 256.
         faces: from an earlier `find` of this photo, to spare that stage.   stop: raises Stopped before the next stage.
         hints: what is known of the face already; with its landmarks there is nothing to find.
-        Options and the face number are checked before any work.
+        Options and the face number are checked before any work. Raises FaceUnusable where no likeness could come.
         """
         want, size, hints = Want.parse(want), self._checked_size(texture_size), self._checked_hints(hints)
         photo = open_photo(photo)
@@ -113,10 +127,12 @@ class Reconstructor:
             faces = (self._model.face_at(hints.landmarks),)
         faces = clock.run(Stage.FIND, self.find, photo) if faces is None else faces
         request = Request(photo, _chosen(faces, face), face, want, size, hints)
+        advice = judge_face(photo, request.face)
         yield clock.event(Stage.FIND, faces=faces)
         aligned = clock.run(Stage.ALIGN, self._model.align, request)
         yield clock.event(Stage.ALIGN)
         shape = clock.run(Stage.SHAPE, self._model.shape, request, aligned)
+        advice += judge_yaw(self._model.yaw_rad(shape))
         yield clock.event(Stage.SHAPE)
         if self._model.has_detail:
             shape = clock.run(Stage.DETAIL, self._model.detail, request, shape)
@@ -124,7 +140,7 @@ class Reconstructor:
         texture = clock.run(Stage.TEXTURE, self._model.texture, request, shape)
         yield clock.event(Stage.TEXTURE)
         result = clock.run(Stage.FINISH, self._finish, request, shape, texture)
-        yield clock.event(Stage.FINISH, reconstruction=replace(result, timings=clock.timings))
+        yield clock.event(Stage.FINISH, reconstruction=replace(result, timings=clock.timings, advice=advice))
 
     def reconstruct(self, photo, *, landmarks=None, skin_mask=None, face_widening=None, **options) -> Reconstruction:
         """The last event's reconstruction; options as for `stream`.
@@ -149,7 +165,8 @@ class Reconstructor:
         """Every face, each as `reconstruct` makes it; several at a time where the model's networks take that.
 
         Options as for `stream` and `reconstruct`. Networks round differently for several faces, so results equal those
-        of single faces up to float32's last digits. Timings are each face's share, finding left out.
+        of single faces up to float32's last digits. Timings are each face's share, finding left out. Faces that
+        `reconstruct` would refuse are left out; where no other is, the largest one's FaceUnusable is raised.
         """
         want, size = Want.parse(want), self._checked_size(texture_size)
         hints = self._checked_hints(None if face_widening is None else Hints.of(face_widening=face_widening))
@@ -159,19 +176,35 @@ class Reconstructor:
         step = self._model.faces_at_once
         if step == 1:
             options = {"want": want, "texture_size": size, "faces": faces, "stop": stop, "face_widening": face_widening}
-            return tuple(self.reconstruct(photo, face=request.face_index, **options) for request in requests)
-        starts = range(0, len(requests), step)
-        return tuple(done for start in starts for done in self._together(requests[start : start + step], stop))
+            outcomes = [_or_refusal(self.reconstruct, photo, face=one.face_index, **options) for one in requests]
+        else:
+            starts = range(0, len(requests), step)
+            outcomes = [done for start in starts for done in self._together(requests[start : start + step], stop)]
+        done = tuple(outcome for outcome in outcomes if isinstance(outcome, Reconstruction))
+        if outcomes and not done:
+            raise outcomes[0]
+        return done
 
-    def _together(self, requests: list[Request], stop: threading.Event | None) -> list[Reconstruction]:
+    def _together(self, requests: list[Request], stop: threading.Event | None) -> list[Reconstruction | FaceUnusable]:
+        """As many outcomes as requests; refusals last."""
         clock = _StageClock(stop, self._model.cpu_threads)
+        seen = _Judged.of([_or_refusal(judge_face, request.photo, request.face) for request in requests])
+        requests = seen.kept(requests)
+        if not requests:
+            return seen.refusals
         aligned = clock.run(Stage.ALIGN, _each, self._model.align, requests)
         shapes = clock.run(Stage.SHAPE, self._model.shape_together, aligned)
+        turned = _Judged.of([_or_refusal(judge_yaw, self._model.yaw_rad(shape)) for shape in shapes])
+        requests, shapes = turned.kept(requests), turned.kept(shapes)
+        if not requests:
+            return seen.refusals + turned.refusals
         details = clock.run(Stage.DETAIL, self._model.detail_together, shapes)
         textures = clock.run(Stage.TEXTURE, _each, self._model.texture, requests, details)
         results = clock.run(Stage.FINISH, _each, self._finish, requests, details, textures)
         shares = tuple(StageTiming(timing.stage, timing.seconds / len(requests)) for timing in clock.timings)
-        return [replace(result, timings=shares) for result in results]
+        advice = [a + b for a, b in zip(turned.kept(seen.advice), turned.advice, strict=True)]
+        whole = [replace(one, timings=shares, advice=given) for one, given in zip(results, advice, strict=True)]
+        return whole + seen.refusals + turned.refusals
 
     def _finish(self, request: Request, detail: Any, texture: Any) -> Reconstruction:
         result = self._model.finish(request, detail, texture)
@@ -217,6 +250,33 @@ class _StageClock:
         return StageEvent(stage, _FRACTION_AFTER[stage], self._seconds.get(stage, 0.0), **extra)
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What was said of several faces.   usable: for each of them.   advice: for each usable one."""
+
+    usable: tuple[bool, ...]
+    advice: tuple[tuple[Advice, ...], ...]
+    refusals: list[FaceUnusable]
+
+    @classmethod
+    def of(cls, outcomes: Sequence[tuple[Advice, ...] | FaceUnusable]) -> _Judged:
+        usable = tuple(not isinstance(outcome, FaceUnusable) for outcome in outcomes)
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, FaceUnusable)]
+        return cls(usable, tuple(compress(outcomes, usable)), refusals)
+
+    def kept(self, values: Sequence[Answer]) -> list[Answer]:
+        """The usable faces' ones."""
+        return list(compress(values, self.usable))
+
+
+def _or_refusal(work: Callable[..., Answer], *inputs, **options) -> Answer | FaceUnusable:
+    """The work's answer, or the FaceUnusable that it raised."""
+    try:
+        return work(*inputs, **options)
+    except FaceUnusable as refusal:
+        return refusal
+
+
 def _each(work: Callable[..., Answer], *inputs: Sequence) -> list[Answer]:
     return list(map(work, *inputs))
 
@@ -226,5 +286,6 @@ def _chosen(faces: tuple[Face, ...], face: int) -> Face:
         raise OptionInvalid(f"face={face!r} is not possible; use a whole number, 0 for the largest.")
     if not 0 <= face < len(faces):
         many = "1 face was" if len(faces) == 1 else f"{len(faces)} faces were"
-        raise FaceNotThere(f"Face {face} does not exist: {many} found, counted from 0.")
+        sentence = f"Face {face} does not exist: {many} found, counted from 0."
+        raise FaceNotThere(sentence, face=face, count=len(faces))
     return faces[face]

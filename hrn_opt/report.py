@@ -95,6 +95,7 @@ def _output(output: FaceOutput) -> dict:
         "texture_px": done.texture.size,
         "vertices": len(done.mesh.vertices) if done.mesh else None,
         "triangles": len(done.mesh.faces) if done.mesh else None,
+        "advice": [advice.message for advice in done.advice],
         "mask_source": done.mask_source or None,  # of HRN's skin mask
         "files": [str(path) for path in output.files],
     }

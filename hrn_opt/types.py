@@ -7,6 +7,7 @@ UV: u right, v up, in 0..1; texel centres at (i + 0.5) / size; row 0 of a textur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -254,13 +255,25 @@ class StageTiming:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """What about a photo made its result less good than it could be.
+
+    key: "FaceSmall", "PhotoDark" or "FaceTurned".   message: fit to show.   values: what the sentence is filled with.
+    """
+
+    key: str
+    message: str
+    values: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """One face, reconstructed.
 
     model: the model's name.   photo_name: the photo's.   face_index: which face, 0 is the largest.
     mesh: None when only the texture was asked for.   camera: lays the mesh back over the photo.
     timings: one entry a stage, in the order run.   turntable: 30 pictures (512, 512, 3) uint8 of the face turning from
-    -30° to 30°, when asked for.   detail: when asked for, from models that have it.
+    -30° to 30°, when asked for.   detail: when asked for, from models that have it.   advice: what to do better.
 
     From HRN only, on the CPU, float32 and as published: coefficients: (257,).   texture_float: (256, 256, 3) RGB,
     0..1 before clipping.   deformation: (3, 64, 64) and displacement: (1, 256, 256), decimetres.
@@ -282,6 +295,7 @@ class Reconstruction:
     mask_source: str = ""
     detail: DetailMaps | None = None
     turntable: tuple[np.ndarray, ...] | None = None
+    advice: tuple[Advice, ...] = ()
 
     @property
     def seconds(self) -> float:

@@ -1,19 +1,19 @@
 """The pipeline with a fake model, so that order, stops and options are seen without a network; then the real one."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
 
-from hrn_opt.errors import FaceNotThere, NoFaceFound, OptionInvalid, Stopped
+from hrn_opt.errors import FaceNotThere, FaceTooSmall, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.photo import open_photo
 from hrn_opt.pipeline import Reconstructor
 from hrn_opt.types import Box, Camera, Face, Hints, Mesh, Photo, Reconstruction, Stage, UVTexture, Want
 
 STAGES = [Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.FINISH]
-PHOTO = Photo(np.zeros((70, 90, 3), np.uint8), "somebody")
+PHOTO = Photo(np.full((70, 90, 3), 120, np.uint8), "somebody")
 
 
 @dataclass
@@ -38,10 +38,13 @@ class FakeModel:
 
     def find(self, photo):
         self._note(Stage.FIND, photo)
-        return tuple(Face(Box(0, 0, 9 - k, 9), torch.full((5, 2), float(k)), 0.9) for k in range(self.face_count))
+        return tuple(Face(Box(0, 0, 69 - k, 69), torch.full((5, 2), float(k)), 0.9) for k in range(self.face_count))
 
     def face_at(self, landmarks):
-        return Face(Box(0, 0, 5, 5), landmarks, 1.0)
+        return Face(Box(0, 0, 50, 50), landmarks, 1.0)
+
+    def yaw_rad(self, shape):
+        return 0.1
 
     def align(self, request):
         self._note(Stage.ALIGN, request)
@@ -295,3 +298,28 @@ def test_two_threads_at_once_give_what_one_gives_again(model, example_photo):
         thread.join()
     assert_same(alone, made["same"])
     assert_same(model.reconstruct(Photo(turned), texture_size=512), made["other"])
+
+
+@pytest.mark.parametrize("faces_at_once", [1, 3])
+def test_all_faces_without_those_that_are_of_no_use(faces_at_once):
+    class Crowd(FakeModel):
+        def find(self, photo):
+            large, *_ = super().find(photo)
+            return large, replace(large, box=Box(0, 0, 9, 9)), replace(large, points=large.points + 1)
+
+        def yaw_rad(self, shape):
+            return 1.4 if shape == "profile" else 0.0
+
+        def shape_together(self, aligned):
+            return ["shaped", "profile"]
+
+        def shape(self, request, aligned):
+            return "profile" if request.face_index == 2 else "shaped"
+
+        def detail_together(self, shapes):
+            return shapes
+
+    model = Reconstructor(Crowd(faces_at_once=faces_at_once, has_detail=True))
+    assert [one.face_index for one in model.reconstruct_all(PHOTO, texture_size=512)] == [0]
+    with pytest.raises(FaceTooSmall):
+        model.reconstruct_all(PHOTO, faces=model.find(PHOTO)[1:2])

@@ -66,6 +66,9 @@ class BuiltinModel:
     def shape(self, request: Request, aligned: Tensor) -> Shape:
         return fit_shape(self.face_mesh, aligned)
 
+    def yaw_rad(self, shape: Shape) -> float:
+        return shape.yaw_rad
+
     def detail(self, request: Request, shape: Shape) -> Shape:
         raise NotImplementedError("the embedded model has no detail stage")
 

@@ -49,7 +49,7 @@ def _read_verified(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ModelMissing(f"{path} is missing; install hrn_opt again.") from None
+        raise ModelMissing(f"{path} is missing; install hrn_opt again.", model="builtin") from None
     except OSError as error:
         raise ModelDamaged(f"{path} cannot be read ({error.strerror}); install hrn_opt again.") from error
     if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:

@@ -21,6 +21,7 @@ from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.mask import SkinMask
 from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
 from hrn_opt.hrn.mesh import face_mesh, photo_camera
+from hrn_opt.hrn.morphable import Coefficients
 from hrn_opt.hrn.prepared import PreparedPack
 from hrn_opt.hrn.texture import LAYOUT_PX, Seen, enlarge
 from hrn_opt.hrn.unwrap import UV_PX
@@ -149,6 +150,9 @@ class HrnModel:
 
     def shape(self, request: Request, aligned: Aligned) -> Shaped:
         return self.shape_together([aligned])[0]
+
+    def yaw_rad(self, shape: Shaped) -> float:
+        return float(Coefficients.split(shape.low.coefficients).angles[0, 1])
 
     def detail(self, request: Request, shape: Shaped) -> Detailed:
         return self.detail_together([shape])[0]
