@@ -30,6 +30,7 @@ WANT_OF_FORMAT = {
     "png": Want.TEXTURE,
     "glb": Want.MESH,
     "obj": Want.MESH,
+    "clay": Want.MESH,
     "normal": Want.DETAIL,
     "displacement": Want.DETAIL,
     "dense": Want.DETAIL,
@@ -48,9 +49,10 @@ def write(
 ) -> tuple[Path, ...]:
     """Paths of the files written: `stem.png`, `stem.glb`, `stem.obj` and `stem.mtl`, as the formats ask.
 
-    From a reconstruction with detail also "normal" (`stem.normal.png`), "displacement" (`stem.displacement_20mm.png`,
-    16 bit), "dense" (`stem.dense.glb`, the displaced surface) and "lit" (`stem.lit.glb`, the mesh with its normal map;
-    both take the viewer's light, as detail shows in nothing else). With one, "turntable" (`stem.turntable.webp`).
+    "clay" adds `stem.clay.glb`, the mesh in grey. From a reconstruction with detail also "normal" (`stem.normal.png`),
+    "displacement" (`stem.displacement_20mm.png`, 16 bit), "dense" (`stem.dense.glb`, the displaced surface) and "lit"
+    (`stem.lit.glb`, the mesh with its normal map; both take the viewer's light, as detail shows in nothing else). With
+    one, "turntable" (`stem.turntable.webp`).
 
     All of them appear, replacing files of the same names, or none does and the folder is as it was before; a missing
     folder is made. "obj" always writes the PNG too, as its material needs it. stem: the photo's name by default.
@@ -215,6 +217,8 @@ def _contents(reconstruction: Reconstruction, formats: tuple[str, ...], stem: st
     if "obj" in formats:
         contents[f"{stem}.obj"] = obj_text(_mesh_of(reconstruction), f"{stem}.mtl").encode()
         contents[f"{stem}.mtl"] = mtl_text(f"{stem}.png").encode()
+    if "clay" in formats:
+        contents[f"{stem}.clay.glb"] = glb_bytes(reconstruction, textured=False)
     return contents | _extra_contents(reconstruction, formats, stem)
 
 

@@ -1,0 +1,134 @@
+"""Pictures for people: faces outlined, the mesh laid over its photo, a displacement map that shows.
+
+None is larger than a screen: a photo is brought down to `longest_px` first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from hrn_opt.photo import resize_longest
+from hrn_opt.raster import interpolate, rasterize
+from hrn_opt.types import Camera, Face, Mesh, Photo, Reconstruction
+
+LONGEST_PX = 1280
+SUPERSAMPLING = 2
+_CLAY_RGB = (214.0, 232.0, 229.0)
+_AMBIENT = 0.25  # light where the surface is seen edge-on
+_OPACITY = 0.72
+_CHOSEN_RGB, _OTHER_RGB = (0, 196, 170), (255, 255, 255)
+_RIM_RGB = (20, 28, 30)  # round every line, so that it shows on any photo
+_LEAST_LABEL_PX = 14
+_THUMBNAIL_MARGIN = 0.35  # of the box, on each side: hair and chin tell people apart
+
+
+def overlay(photo: Photo, reconstruction: Reconstruction, longest_px: int = LONGEST_PX) -> np.ndarray:
+    """(h, w, 3) uint8: the photo with the shaded mesh over it; the reconstruction must have a mesh."""
+    rgb = resize_longest(photo.rgb, longest_px)
+    mesh = reconstruction.mesh
+    if mesh is None:
+        raise ValueError('an overlay needs a mesh; reconstruct with want="mesh" or more')
+    points = reconstruction.camera.project(mesh.vertices) * torch.tensor(
+        [rgb.shape[1] / photo.size_hw[1], rgb.shape[0] / photo.size_hw[0], 1.0]
+    )
+    low = points[:, :2].amin(0).floor().clamp(min=0).long().tolist()
+    high = points[:, :2].amax(0).ceil().long().tolist()
+    left, right = min(low[0], rgb.shape[1] - 1), min(max(high[0], low[0] + 1), rgb.shape[1])
+    top, bottom = min(low[1], rgb.shape[0] - 1), min(max(high[1], low[1] + 1), rgb.shape[0])
+    local = points - points.new_tensor([left, top, 0])
+    shade = _shaded(local, mesh, reconstruction.camera, (bottom - top, right - left))  # (h, w, 2)
+    picture = rgb.copy()
+    patch = torch.from_numpy(picture[top:bottom, left:right]).float()
+    covered = _OPACITY * shade[..., 1:]
+    clay = shade[..., :1] * torch.tensor(_CLAY_RGB)
+    picture[top:bottom, left:right] = (patch * (1 - covered) + _OPACITY * clay).round().byte().numpy()
+    return picture
+
+
+def _shaded(points: Tensor, mesh: Mesh, camera: Camera, size_hw: tuple[int, int]) -> Tensor:
+    """(H, W, 2) 0..1, antialiased: light times cover, and cover, of the mesh lit from the viewer's place.
+
+    points: (N, 3) the vertices on the picture.
+    """
+    fine_hw = size_hw[0] * SUPERSAMPLING, size_hw[1] * SUPERSAMPLING
+    fine = points * points.new_tensor([SUPERSAMPLING, SUPERSAMPLING, 1.0])
+    seen = rasterize(fine, mesh.faces, fine_hw)
+    # The viewer's place is where x, y and w of the projection vanish together; for parallel rays it is a direction.
+    viewer = torch.linalg.svd(camera.matrix[[0, 1, 3]].double())[2][3].float()
+    to_viewer = F.normalize(viewer[:3] - viewer[3] * mesh.vertices, dim=1)
+    facing = (mesh.normals * to_viewer).sum(1, keepdim=True).abs()  # a mask is seen from behind as well
+    light = _AMBIENT + (1 - _AMBIENT) * interpolate(seen, facing, mesh.faces)[..., 0]
+    cover = seen.covered.float()
+    layers = torch.stack([light * cover, cover])[None]
+    return F.avg_pool2d(layers, SUPERSAMPLING)[0].permute(1, 2, 0)
+
+
+def outlines(
+    photo: Photo, faces: Sequence[Face], chosen: int | None = None, longest_px: int = LONGEST_PX
+) -> np.ndarray:
+    """(h, w, 3) uint8: the photo with a box round each face and its number, from 1, when there are several.
+
+    chosen: the face, counted from 0, whose box has the colour; None for all of them.
+    """
+    picture = Image.fromarray(resize_longest(photo.rgb, longest_px))
+    scale = picture.width / photo.size_hw[1]
+    draw = ImageDraw.Draw(picture)
+    line_px = max(2, round(max(picture.size) / 320))
+    for number, face in reversed(list(enumerate(faces))):  # the largest face's label lies on top
+        colour = _CHOSEN_RGB if chosen in (None, number) else _OTHER_RGB
+        box = _on_picture(face, scale, picture.size)
+        draw.rectangle([box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1], outline=_RIM_RGB, width=line_px + 2)
+        draw.rectangle(box, outline=colour, width=line_px)
+        if len(faces) > 1:
+            _label(draw, str(number + 1), box, colour)
+    return np.array(picture)
+
+
+def _on_picture(face: Face, scale: float, size_wh: tuple[int, int]) -> list[float]:
+    """The face's box on the picture, as far as it lies within: left, top, right, bottom."""
+    box = face.box
+    left, right = sorted(min(max(x * scale, 0), size_wh[0] - 1) for x in (box.left, box.right))
+    top, bottom = sorted(min(max(y * scale, 0), size_wh[1] - 1) for y in (box.top, box.bottom))
+    return [left, top, right, bottom]
+
+
+def _label(draw: ImageDraw.ImageDraw, text: str, box: list[float], colour: tuple[int, int, int]) -> None:
+    """The number on a ground of the box's colour, in its top left corner."""
+    size_px = max(_LEAST_LABEL_PX, round((box[3] - box[1]) * 0.16))
+    font = ImageFont.load_default(size_px)
+    pad = size_px * 0.3
+    _, _, width, height = draw.textbbox((0, 0), text, font=font)
+    draw.rectangle([box[0], box[1], box[0] + width + 2 * pad, box[1] + height + 2 * pad], fill=colour)
+    draw.text((box[0] + pad, box[1] + pad), text, font=font, fill=_RIM_RGB)
+
+
+def thumbnails(photo: Photo, faces: Sequence[Face], side_px: int = 160) -> tuple[np.ndarray, ...]:
+    """One (side_px, side_px, 3) uint8 picture a face, with some of what is round it; grey beyond the photo."""
+    picture = Image.fromarray(photo.rgb)
+    return tuple(np.array(_cut(picture, face, side_px)) for face in faces)
+
+
+def _cut(picture: Image.Image, face: Face, side_px: int) -> Image.Image:
+    box = face.box
+    half = max(box.width, box.height) * (0.5 + _THUMBNAIL_MARGIN)
+    centre_x, centre_y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
+    corners = [round(value) for value in (centre_x - half, centre_y - half, centre_x + half, centre_y + half)]
+    inside = max(corners[0], 0), max(corners[1], 0), min(corners[2], picture.width), min(corners[3], picture.height)
+    side = max(corners[2] - corners[0], corners[3] - corners[1], 1)
+    square = Image.new("RGB", (side, side), (128, 128, 128))
+    square.paste(picture.crop(inside), (inside[0] - corners[0], inside[1] - corners[1]))
+    return square.resize((side_px, side_px), Image.Resampling.LANCZOS)
+
+
+def displacement_view(displacement_map: np.ndarray) -> np.ndarray:
+    """(S, S) uint8 of the map (S, S) float32: mid-grey is none, white the most outwards or black the most inwards."""
+    most = float(np.abs(displacement_map).max())
+    scaled = displacement_map / most if most and math.isfinite(most) else np.zeros_like(displacement_map)
+    return (128 + 127 * scaled).round().astype(np.uint8)
