@@ -23,6 +23,7 @@ from starlette.middleware import Middleware
 import hrn_opt
 from hrn_opt.errors import HrnOptError, PhotoMissing, Stopped
 from hrn_opt.pipeline import DEFAULT_TEXTURE_SIZE, Reconstructor
+from hrn_opt.runtime import keep_freed_memory
 from hrn_opt.serving.downloads import Downloads, write_downloads
 from hrn_opt.serving.guard import RefuseFetching
 from hrn_opt.serving.sessions import Run, Sessions
@@ -305,6 +306,7 @@ def load_warm(model_name: str) -> Reconstructor:
 
 def main() -> int:
     settings = read_settings()
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio's own checks at start
     try:

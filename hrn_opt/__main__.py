@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_comma_list,
         default=("png", "glb", "obj"),
         metavar="png,glb,obj",
-        help="default: these three; also clay, turntable, and from HRN normal, displacement, dense, lit",
+        help="default: these three; also turntable, and from HRN normal, displacement, dense, lit",
     )
     parser.add_argument(
         "--model",
@@ -101,7 +101,9 @@ def _comma_list(text: str) -> tuple[str, ...]:
 
 def _load(name: str, **options):
     import hrn_opt
+    from hrn_opt.runtime import keep_freed_memory
 
+    keep_freed_memory()
     return hrn_opt.load(name, **options)
 
 

@@ -1,5 +1,7 @@
 """How the machine is used. CUDA is played by stand-ins: what they show is the order of calls, not that kernels run."""
 
+import subprocess
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -75,6 +77,37 @@ def test_steps_on_a_cpu_are_called_directly():
     recorder = Recorder()
     repeat(recorder.step, 5, torch.device("cpu"))
     assert recorder.done == 5 and recorder.replays == 0
+
+
+FREE_A_TENSOR = """
+import sys, threading, torch
+from hrn_opt.runtime import keep_freed_memory
+
+def resident_kb():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS:"))
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+
+def work():
+    torch.ones(1000)
+    before = resident_kb()
+    torch.ones(50_000_000).add_(1)
+    print(resident_kb() - before)
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this system's allocator is not glibc's")
+def test_freed_memory_is_kept_for_the_next_tensor():
+    kept, returned = (
+        int(subprocess.run([sys.executable, "-c", FREE_A_TENSOR, what], capture_output=True, check=True).stdout)
+        for what in ("keep", "return")
+    )
+    assert kept > 150_000 > 50_000 > returned  # kB, of 200,000
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not at hand")
