@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_comma_list,
         default=("png", "glb", "obj"),
         metavar="png,glb,obj",
-        help="default: these three; also turntable, and from HRN normal, displacement, dense, lit",
+        help="default: these three; also clay, turntable, and from HRN normal, displacement, dense, lit",
     )
     parser.add_argument(
         "--model",
