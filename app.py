@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from html import escape
@@ -22,12 +22,13 @@ from starlette.middleware import Middleware
 
 import hrn_opt
 from hrn_opt.errors import HrnOptError, PhotoMissing, Stopped
-from hrn_opt.pipeline import DEFAULT_TEXTURE_SIZE, Reconstructor
+from hrn_opt.pipeline import DEFAULT_TEXTURE_SIZE
 from hrn_opt.runtime import keep_freed_memory
 from hrn_opt.serving.downloads import Downloads, write_downloads
 from hrn_opt.serving.guard import RefuseFetching
+from hrn_opt.serving.models import Models
 from hrn_opt.serving.sessions import Run, Sessions
-from hrn_opt.serving.worker import Worker
+from hrn_opt.serving.worker import Worker, WorkerLimits
 from hrn_opt.types import Stage, StageEvent
 
 log = logging.getLogger("hrn_opt.app")
@@ -121,7 +122,8 @@ class Callbacks:
         stream = self.worker.stream(photo, stop=run.stop, face=0, want="mesh", texture_size=texture_size)
         try:
             async for event in stream:
-                yield event
+                if isinstance(event, StageEvent):
+                    yield event
         finally:
             await stream.aclose()
 
@@ -282,12 +284,14 @@ def launch(page: gr.Blocks, settings: Settings) -> None:
     )
 
 
-def serve(settings: Settings, load: Callable[[], Any]) -> None:
+def serve(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; then every photo and result is deleted."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with tempfile.TemporaryDirectory(prefix="hrn_opt_") as folder, closing(Worker(load, MOST_WAITING)) as worker:
+    models = Models(settings.model, EXAMPLE_PHOTO)
+    limits = WorkerLimits(most_jobs=MOST_WAITING)
+    with tempfile.TemporaryDirectory(prefix="hrn_opt_") as folder, closing(Worker(models, limits)) as worker:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
         worker.start()
         page = build_page(Callbacks(worker, Sessions(Path(folder))))
@@ -297,20 +301,13 @@ def serve(settings: Settings, load: Callable[[], Any]) -> None:
         page.close()
 
 
-def load_warm(model_name: str) -> Reconstructor:
-    """The model after one whole run, so that the first visitor does not wait for what happens only once."""
-    model = hrn_opt.load(model_name)
-    model.reconstruct(EXAMPLE_PHOTO)
-    return model
-
-
 def main() -> int:
     settings = read_settings()
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio's own checks at start
     try:
-        serve(settings, lambda: load_warm(settings.model))
+        serve(settings)
     except OSError as error:
         reason = str(error).split(". ")[0]  # what follows in Gradio's message is for programmers
         address = f"{settings.host}:{settings.port}"

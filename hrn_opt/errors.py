@@ -138,8 +138,6 @@ class DeadlinePassed(HrnOptError):
 class OutOfMemory(HrnOptError):
     """The device's memory, or the machine's, did not suffice."""
 
-    value_names = ("device",)
-
 
 class PackError(HrnOptError):
     """A model pack that cannot be used; the children say why."""

@@ -34,14 +34,20 @@ def load(
     offload_folder.
     The embedded model runs on the CPU in float32 within 1 GB whatever the machine has, and takes no other choice.
     """
-    if model == BUILTIN or (model == "auto" and not _prepared_by_fetch()):
+    model = best_model() if model == "auto" else model
+    if model == BUILTIN:
         return Reconstructor(_builtin(device, precision, memory, offload_folder))
     from hrn_opt.hrn.model import HrnModel
 
     on = parse_device(device)
     dtype = parse_precision(precision, on)
-    pack = _opened(Path(model) if model not in ("auto", HRN) else None)
+    pack = _opened(Path(model) if model != HRN else None)
     return Reconstructor(HrnModel.load(pack, on, dtype, memory, offload_folder), Machine.of(on, dtype))
+
+
+def best_model() -> str:
+    """What "auto" stands for on this machine now: "hrn" or "builtin"."""
+    return HRN if _prepared_by_fetch() else BUILTIN
 
 
 def _builtin(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import compress
 from typing import Any, Protocol, TypeVar
 
@@ -116,7 +117,8 @@ class Reconstructor:
         """One event after each stage; the last one carries the reconstruction.
 
         face: which one, 0 is the largest.   want: how much work is done.   texture_size: 512 to 4096; HRN also 256.
-        faces: from an earlier `find` of this photo, to spare that stage.   stop: raises Stopped before the next stage.
+        faces: from an earlier `find` of this photo, to spare that stage.   stop: raises Stopped before the next stage,
+        or the turntable's next picture.
         hints: what is known of the face already; with its landmarks there is nothing to find.
         Options and the face number are checked before any work. Raises FaceUnusable where no likeness could come.
         """
@@ -139,7 +141,7 @@ class Reconstructor:
             yield clock.event(Stage.DETAIL)
         texture = clock.run(Stage.TEXTURE, self._model.texture, request, shape)
         yield clock.event(Stage.TEXTURE)
-        result = clock.run(Stage.FINISH, self._finish, request, shape, texture)
+        result = clock.run(Stage.FINISH, self._finish, stop, request, shape, texture)
         yield clock.event(Stage.FINISH, reconstruction=replace(result, timings=clock.timings, advice=advice))
 
     def reconstruct(self, photo, *, landmarks=None, skin_mask=None, face_widening=None, **options) -> Reconstruction:
@@ -200,17 +202,17 @@ class Reconstructor:
             return seen.refusals + turned.refusals
         details = clock.run(Stage.DETAIL, self._model.detail_together, shapes)
         textures = clock.run(Stage.TEXTURE, _each, self._model.texture, requests, details)
-        results = clock.run(Stage.FINISH, _each, self._finish, requests, details, textures)
+        results = clock.run(Stage.FINISH, _each, partial(self._finish, stop), requests, details, textures)
         shares = tuple(StageTiming(timing.stage, timing.seconds / len(requests)) for timing in clock.timings)
         advice = [a + b for a, b in zip(turned.kept(seen.advice), turned.advice, strict=True)]
         whole = [replace(one, timings=shares, advice=given) for one, given in zip(results, advice, strict=True)]
         return whole + seen.refusals + turned.refusals
 
-    def _finish(self, request: Request, detail: Any, texture: Any) -> Reconstruction:
+    def _finish(self, stop: threading.Event | None, request: Request, detail: Any, texture: Any) -> Reconstruction:
         result = self._model.finish(request, detail, texture)
         if request.want is not Want.TURNTABLE:
             return result
-        return replace(result, turntable=turntable(result.mesh, result.texture))
+        return replace(result, turntable=turntable(result.mesh, result.texture, stop=stop))
 
     def _checked_hints(self, hints: Hints | None) -> Hints:
         if hints is not None and not self._model.takes_hints:

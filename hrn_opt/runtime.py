@@ -80,6 +80,19 @@ def _recorded(step: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that the machine's memory, or the device's, did not suffice."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's allocator on a CPU
+
+
+def free_unused() -> None:
+    """Hands back to the driver what the device's allocator keeps for later."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def parse_device(device: str) -> torch.device:
     """ "auto" takes CUDA when there is one. OptionInvalid for what this machine lacks."""
     if device == "auto":

@@ -1,6 +1,7 @@
 """The turning face: what its pictures show, and that nobody pays for them unasked."""
 
 import io
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hrn_opt import export, pipeline
-from hrn_opt.errors import OptionInvalid
+from hrn_opt.errors import OptionInvalid, Stopped
 from hrn_opt.render import BACKGROUND_RGB
 from hrn_opt.turntable import FRAME_COUNT, turntable, webp_bytes
 from hrn_opt.types import UVTexture
@@ -21,9 +22,9 @@ def made(monkeypatch):
     """How often the pipeline made a turntable; its pictures are small here."""
     calls = []
 
-    def small(mesh, texture):
+    def small(mesh, texture, stop):
         calls.append(mesh)
-        return turntable(mesh, texture, frame_px=48)
+        return turntable(mesh, texture, frame_px=48, stop=stop)
 
     monkeypatch.setattr(pipeline, "turntable", small)
     return calls
@@ -92,4 +93,19 @@ def test_export(tmp_path, monkeypatch, model, example_photo, made):
 
 
 def test_frames_are_512_px_unless_told():
-    assert turntable.__defaults__ == (512,)
+    assert turntable.__defaults__[0] == 512
+
+
+def test_a_stop_is_looked_at_before_each_picture(monkeypatch, model, example_photo):
+    stop, drawn = threading.Event(), []
+
+    def portrait(*_):
+        drawn.append(1)
+        if len(drawn) == 3:
+            stop.set()
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr("hrn_opt.turntable.portrait", portrait)
+    with pytest.raises(Stopped, match="3 pictures"):
+        model.reconstruct(example_photo, want="turntable", texture_size=512, stop=stop)
+    assert len(drawn) == 3

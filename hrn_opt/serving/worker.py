@@ -1,8 +1,8 @@
-"""One device, one thread, one job at a time.
+"""One device, one thread (or a few), one job at a time in each.
 
-The event loop is never blocked: the model runs in the worker's own thread and its events come back over a queue.
-Whoever stops reading (cancel, closed tab, error) raises the job's stop flag; the model looks at it between stages,
-so that the machine is free again within one stage.
+The event loop is never blocked: models run in the worker's own threads and their events come back over a queue.
+Whoever stops reading (cancel, closed tab, error, deadline) raises the job's stop flag; the model looks at it between
+stages, so that the machine is free again within one stage.
 """
 
 from __future__ import annotations
@@ -10,118 +10,246 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
-from hrn_opt.errors import HrnOptError, Stopped
-from hrn_opt.types import Photo, StageEvent
+from hrn_opt.errors import DeadlinePassed, OutOfMemory, QueueFull, Stopped
+from hrn_opt.runtime import free_unused, ran_out_of_memory
+from hrn_opt.serving.models import Model, ModelChoice, Shelf, Source
+from hrn_opt.types import Face, Photo, StageEvent
 
 log = logging.getLogger(__name__)
 
-
-class Busy(HrnOptError):
-    """More photos are waiting than the worker takes."""
+ANY_MODEL = ModelChoice()
 
 
-class Model(Protocol):
-    """What a worker needs of a model."""
+@dataclass(frozen=True)
+class Waiting:
+    """Others are served first. position: 1 is next.   loading: because a model is being loaded."""
 
-    def stream(self, photo: Photo, *, stop: threading.Event, **options: Any) -> Iterator[StageEvent]: ...
+    position: int
+    loading: bool = False
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The job's turn has come, and its model is being loaded."""
+
+    choice: ModelChoice
+
+
+Event = Waiting | Loading | StageEvent
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """concurrency: jobs at once, each thread with models of its own.   most_jobs: running and waiting together.
+
+    deadline_s: a job's longest time, waiting included; None for no end.   most_models: loaded at once, a thread.
+    """
+
+    concurrency: int = 1
+    most_jobs: int = 8
+    deadline_s: float | None = None
+    most_models: int = 2
+
+    def __post_init__(self):
+        if min(self.concurrency, self.most_jobs, self.most_models) < 1 or (self.deadline_s or 1) <= 0:
+            raise ValueError(f"every limit must be above 0, got {self}")
+
+
+@dataclass(eq=False)
+class _Job:
+    """work: what is done with the model; it sends events as it goes.   position: the last one told."""
+
+    choice: ModelChoice
+    work: Callable[[Model, _Job], None]
+    send: Callable[[Any], None]
+    stop: threading.Event
+    running: bool = False
+    position: int = 0
+    future: Future = field(default_factory=Future)
 
 
 class Worker:
-    """Runs one model's jobs in turn.
+    """Runs jobs in turn, with models loaded when a job first asks for them.
 
-    load: makes the model, warmed up; called once, in the worker's thread, again only after a failure.
-    most_jobs: running and waiting together; one more raises Busy.
+    after_photo: called in a worker's thread after each photo.
     """
 
-    def __init__(self, load: Callable[[], Model], most_jobs: int = 8):
-        self._load = load
-        self._most_jobs = most_jobs
-        self._model: Model | None = None
-        self._jobs: dict[Future, threading.Event] = {}
-        self._jobs_lock = threading.Lock()  # jobs are added on the event loop and taken off in the worker's thread
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hrn-opt-worker")
+    def __init__(
+        self, source: Source, limits: WorkerLimits = WorkerLimits(), after_photo: Callable[[], None] | None = None
+    ):
+        self._source = source
+        self._limits = limits
+        self._after_photo = after_photo
+        self._jobs: list[_Job] = []
+        self._loads = 0  # models being loaded now
+        self._lock = threading.Lock()  # of the two above: they change on the event loop and in the worker's threads
+        self._own = threading.local()  # .shelf: the models of the thread
+        self._threads = ThreadPoolExecutor(limits.concurrency, thread_name_prefix="hrn-opt-worker")
 
     @property
     def jobs(self) -> int:
         """Running and waiting jobs, those being stopped included."""
         return len(self._jobs)
 
-    def start(self) -> Future:
-        """Begins to load the model, so that the first photo need not wait; the future ends when it is ready."""
-        future = self._thread.submit(self._ready_model)
-        future.add_done_callback(_log_failed_load)
-        return future
+    def start(self, choice: ModelChoice = ANY_MODEL) -> tuple[Future, ...]:
+        """Begins to load a model in every thread, so that the first photo need not wait; they end when it is ready."""
+        futures = tuple(self._threads.submit(self._ready, choice) for _ in range(self._limits.concurrency))
+        for future in futures:
+            future.add_done_callback(_log_failed_load)
+        return futures
 
     async def stream(
-        self, photo: Photo, stop: threading.Event | None = None, **options: Any
-    ) -> AsyncIterator[StageEvent]:
-        """The events of `model.stream(photo, **options)`, as they happen; raises what it raises.
+        self, photo: Photo, choice: ModelChoice = ANY_MODEL, stop: threading.Event | None = None, **options: Any
+    ) -> AsyncIterator[Event]:
+        """The events of `model.stream(photo, **options)`, as they happen, after those of its waiting.
 
+        Raises what the model raises; QueueFull at once, DeadlinePassed, OutOfMemory, and Stopped.
         stop: raise it from anywhere to end the job; leaving the loop raises it too.
         """
+
+        def work(model: Model, job: _Job) -> None:
+            for event in model.stream(photo, stop=job.stop, **options):
+                job.send(event)
+                if job.stop.is_set() and event.reconstruction is None:
+                    raise Stopped(f"Stopped after {event.stage.value}.")
+            if self._after_photo is not None:
+                self._after_photo()
+
+        async with aclosing(self._events(choice, work, stop)) as events:
+            async for event in events:
+                yield event
+
+    async def find(
+        self, photo: Photo, choice: ModelChoice = ANY_MODEL, stop: threading.Event | None = None
+    ) -> tuple[Face, ...]:
+        """Every face, largest first, in turn with the other jobs; raises as `stream` does.
+
+        Give them to `stream` as `faces`, with the same choice: another model may count faces otherwise.
+        """
+        found: list[tuple[Face, ...]] = []
+        async with aclosing(self._events(choice, lambda model, job: found.append(model.find(photo)), stop)) as events:
+            async for _ in events:
+                pass
+        return found[0]
+
+    def close(self) -> None:
+        """Stops every job and waits for the threads to end."""
+        with self._lock:
+            stops = [job.stop for job in self._jobs]
+        for stop in stops:
+            stop.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _events(
+        self, choice: ModelChoice, work: Callable[[Model, _Job], None], stop: threading.Event | None
+    ) -> AsyncIterator[Event]:
+        """What the job sends, until it ends; raises what it raised."""
         stop = stop or threading.Event()
         loop = asyncio.get_running_loop()
-        events: asyncio.Queue[StageEvent | None] = asyncio.Queue()
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
 
-        def send(event: StageEvent | None) -> None:
+        def send(event: Event | None) -> None:
             try:
                 loop.call_soon_threadsafe(events.put_nowait, event)
             except RuntimeError:  # the loop is closed: nobody is left to read
                 stop.set()
 
-        job = self._submit(photo, options, stop, send)
-        job.add_done_callback(lambda _: send(None))
+        deadline_s = self._limits.deadline_s
+        until = None if deadline_s is None else loop.time() + deadline_s
+        job = self._submit(_Job(self._source.resolve(choice), work, send, stop))
+        job.future.add_done_callback(lambda _: send(None))
         try:
-            while (event := await events.get()) is not None:
+            while (event := await _before(events.get(), until, deadline_s)) is not None:
                 yield event
-            if job.cancelled():
+            if job.future.cancelled():
                 raise Stopped("Stopped before its turn came.")
-            job.result()
+            job.future.result()
         finally:
             stop.set()
-            job.cancel()
+            job.future.cancel()
 
-    def close(self) -> None:
-        """Stops every job and waits for the thread to end."""
-        with self._jobs_lock:
-            stops = list(self._jobs.values())
-        for stop in stops:
-            stop.set()
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-    def _submit(
-        self, photo: Photo, options: dict[str, Any], stop: threading.Event, send: Callable[[StageEvent], None]
-    ) -> Future:
-        with self._jobs_lock:
-            if len(self._jobs) >= self._most_jobs:
-                raise Busy(f"{len(self._jobs)} photos are being worked on already; try again in a minute.")
-            job = self._thread.submit(self._run, photo, options, stop, send)
-            self._jobs[job] = stop
-        job.add_done_callback(self._forget)
+    def _submit(self, job: _Job) -> _Job:
+        """The job, with its future."""
+        with self._lock:
+            if len(self._jobs) >= self._limits.most_jobs:
+                raise QueueFull(
+                    f"{len(self._jobs)} photos are being worked on already; try again in a minute.",
+                    most_jobs=self._limits.most_jobs,
+                )
+            job.future = self._threads.submit(self._run, job)
+            self._jobs.append(job)
+        job.future.add_done_callback(lambda _: self._forget(job))
+        self._tell_positions()
         return job
 
-    def _forget(self, job: Future) -> None:
-        with self._jobs_lock:
-            del self._jobs[job]
+    def _forget(self, job: _Job) -> None:
+        with self._lock:
+            self._jobs.remove(job)
+        self._tell_positions()
 
-    def _run(
-        self, photo: Photo, options: dict[str, Any], stop: threading.Event, send: Callable[[StageEvent], None]
-    ) -> None:
-        if stop.is_set():
+    def _tell_positions(self) -> None:
+        """Sends every waiting job its place, where it has changed."""
+        with self._lock:
+            free = self._limits.concurrency - self._loads - sum(job.running for job in self._jobs)
+            waiting = [job for job in self._jobs if not job.running]
+            for position, job in enumerate(waiting, start=1 - max(free, 0)):
+                if position >= 1 and position != job.position:
+                    job.position = position
+                    job.send(Waiting(position, loading=self._loads > 0))
+
+    def _run(self, job: _Job) -> None:
+        with self._lock:
+            job.running = True
+        self._tell_positions()
+        if job.stop.is_set():
             raise Stopped("Stopped before it began.")
-        for event in self._ready_model().stream(photo, stop=stop, **options):
-            send(event)
-            if stop.is_set() and event.reconstruction is None:
-                raise Stopped(f"Stopped after {event.stage.value}.")
+        try:
+            job.work(self._ready(job.choice, job), job)
+            return
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
+            log.error("Memory ran out: %s", error)
+        # Outside the except block: the error's traceback holds on to every tensor of the stage that failed.
+        free_unused()
+        raise OutOfMemory(
+            "There is too little memory for this photo; try a smaller texture, or again when fewer photos wait.",
+        )
 
-    def _ready_model(self) -> Model:
-        if self._model is None:
-            self._model = self._load()
-        return self._model
+    def _ready(self, choice: ModelChoice, job: _Job | None = None) -> Model:
+        """The thread's own model, loaded if need be."""
+        if not hasattr(self._own, "shelf"):
+            self._own.shelf = Shelf(self._source.load, self._limits.most_models)
+        choice = self._source.resolve(choice)
+        if choice in self._own.shelf:
+            return self._own.shelf.model(choice)
+        if job is not None:
+            job.send(Loading(choice))
+        with self._lock:
+            self._loads += job is None  # a job's thread is counted as running
+        try:
+            return self._own.shelf.model(choice)
+        finally:
+            with self._lock:
+                self._loads -= job is None
+            self._tell_positions()
+
+
+async def _before(event: Any, until: float | None, deadline_s: float | None) -> Any:
+    """What the awaitable gives; DeadlinePassed when it takes longer than `until`, on the loop's clock."""
+    left_s = None if until is None else max(until - asyncio.get_running_loop().time(), 0)
+    with suppress(asyncio.TimeoutError):
+        return await asyncio.wait_for(event, left_s)
+    raise DeadlinePassed(
+        f"This photo took longer than {deadline_s:.0f} s and was given up; try again later, or a smaller texture.",
+        deadline_s=deadline_s,
+    )
 
 
 def _log_failed_load(loading: Future) -> None:

@@ -299,7 +299,7 @@ def test_made_only_when_wanted(prepared_pack, monkeypatch):
     made = []
     keep = hrn_model.detail_maps
     monkeypatch.setattr(hrn_model, "detail_maps", lambda *inputs: made.append("detail") or keep(*inputs))
-    monkeypatch.setattr(pipeline, "turntable", lambda *inputs: made.append("turntable") or ())
+    monkeypatch.setattr(pipeline, "turntable", lambda *inputs, stop: made.append("turntable") or ())
     reconstructor = hrn_opt.load(str(prepared_pack), device="cpu", precision="fp32")
     for want, expected in (
         ("texture", []),

@@ -6,12 +6,32 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from hrn_opt.errors import NoFaceFound, Stopped
-from hrn_opt.serving.worker import Busy, Worker
-from hrn_opt.types import Photo, Stage, StageEvent
+from hrn_opt.errors import DeadlinePassed, NoFaceFound, OutOfMemory, QueueFull, Stopped
+from hrn_opt.serving.models import ModelChoice
+from hrn_opt.serving.worker import Loading, Waiting, Worker, WorkerLimits
+from hrn_opt.types import Box, Face, Photo, Stage, StageEvent
 
 PHOTO = Photo(np.zeros((4, 6, 3), np.uint8))
+
+
+FACE = Face(Box(0, 0, 9, 9), torch.zeros(5, 2), 0.5)
+LIMITS = WorkerLimits()
+
+
+class Source:
+    """Gives the same model whatever the choice, "auto" being "builtin"; remembers what was loaded."""
+
+    def __init__(self, model):
+        self.model, self.loaded = model, []
+
+    def resolve(self, choice):
+        return ModelChoice("builtin" if choice.name == "auto" else choice.name, choice.precision)
+
+    def load(self, choice):
+        self.loaded.append(choice)
+        return self.model
 
 
 class StepModel:
@@ -20,6 +40,12 @@ class StepModel:
     def __init__(self, seconds=0.02, error=None):
         self.seconds, self.error = seconds, error
         self.stages_run = self.running = self.most_at_once = 0
+
+    def find(self, photo):
+        time.sleep(self.seconds)
+        if self.error:
+            raise self.error
+        return (FACE,)
 
     def stream(self, photo, *, stop, **options):
         self.running += 1
@@ -43,7 +69,7 @@ def serve():
     workers = []
 
     def run(model, work, **limits):
-        workers.append(Worker(lambda: model, **limits))
+        workers.append(Worker(Source(model), WorkerLimits(**limits)))
         return asyncio.run(asyncio.wait_for(work(workers[-1]), timeout=20))
 
     yield run
@@ -52,7 +78,7 @@ def serve():
 
 
 async def read(worker):
-    return [event.stage async for event in worker.stream(PHOTO)]
+    return [event.stage async for event in worker.stream(PHOTO) if isinstance(event, StageEvent)]
 
 
 def test_events_come_in_order(serve):
@@ -61,7 +87,7 @@ def test_events_come_in_order(serve):
 
 def test_events_come_as_they_happen(serve):
     async def first_delay(worker):
-        await asyncio.wrap_future(worker.start())
+        await asyncio.wrap_future(worker.start()[0])
         began = time.perf_counter()
         events = worker.stream(PHOTO)
         await anext(events)
@@ -116,8 +142,9 @@ def test_leaving_the_loop_stops_the_job(serve):
 def test_stop_flag_ends_the_stream_with_stopped(serve):
     async def stopped(worker):
         stop = threading.Event()
-        async for _ in worker.stream(PHOTO, stop=stop):
-            stop.set()
+        async for event in worker.stream(PHOTO, stop=stop):
+            if isinstance(event, StageEvent):
+                stop.set()
 
     with pytest.raises(Stopped):
         serve(StepModel(), stopped)
@@ -144,7 +171,7 @@ def test_one_job_too_many_is_refused(serve):
     async def fill(worker):
         first = asyncio.create_task(read(worker))
         await asyncio.sleep(0.02)
-        with pytest.raises(Busy, match="try again"):
+        with pytest.raises(QueueFull, match="try again"):
             await read(worker)
         await first
         return await read(worker)
@@ -165,22 +192,167 @@ def test_errors_reach_the_reader_and_the_worker_lives_on(serve, error):
     assert serve(model, fail_then_run) == list(Stage)[:5]
 
 
-def test_a_failed_load_is_tried_again():
-    attempts = []
+def test_a_failed_load_is_tried_again(serve):
+    class Flaky(Source):
+        def load(self, choice):
+            super().load(choice)
+            if len(self.loaded) == 1:
+                raise OSError("not there yet")
+            return self.model
 
-    def load():
-        attempts.append(1)
-        if len(attempts) == 1:
-            raise OSError("not there yet")
-        return StepModel(0)
-
-    worker = Worker(load)
+    source = Flaky(StepModel(0))
+    worker = Worker(source)
     try:
-        assert isinstance(worker.start().exception(timeout=5), OSError)
+        assert isinstance(worker.start()[0].exception(timeout=5), OSError)
         assert asyncio.run(read(worker)) == list(Stage)[:5]
-        assert len(attempts) == 2
+        assert len(source.loaded) == 2
     finally:
         worker.close()
+
+
+def test_each_is_told_its_place_and_its_progress_in_the_queue(serve):
+    async def three(worker):
+        async def all_events():
+            return [event async for event in worker.stream(PHOTO)]
+
+        return await asyncio.gather(*(all_events() for _ in range(3)))
+
+    first, second, third = serve(StepModel(), three)
+    assert not any(isinstance(event, Waiting) for event in first)
+    assert [event.position for event in second if isinstance(event, Waiting)] == [1]
+    assert [event.position for event in third if isinstance(event, Waiting)] == [2, 1]
+    for events in (first, second, third):  # and the places come before the work
+        assert [event.stage for event in events[-5:]] == list(Stage)[:5]
+
+
+def test_places_move_up_when_somebody_leaves(serve):
+    async def leave(worker):
+        first = asyncio.create_task(read(worker))
+        await asyncio.sleep(0.02)
+        second = asyncio.create_task(read(worker))
+        await asyncio.sleep(0.02)
+        third = worker.stream(PHOTO)
+        assert (await anext(third)).position == 2
+        second.cancel()
+        assert (await anext(third)).position == 1
+        await third.aclose()
+        await first
+
+    serve(StepModel(0.1), leave)
+
+
+def test_whoever_waits_for_a_model_is_told_so(serve):
+    model = StepModel()
+
+    class Slow(Source):
+        def load(self, choice):
+            time.sleep(0.2)
+            return super().load(choice)
+
+    async def early(worker):
+        worker.start()
+        return [event async for event in worker.stream(PHOTO)]
+
+    worker = Worker(Slow(model))
+    try:
+        assert asyncio.run(early(worker))[0] == Waiting(1, loading=True)
+        events = asyncio.run(collect(worker, ModelChoice("hrn", "fp16")))
+        assert events[0] == Loading(ModelChoice("hrn", "fp16"))
+    finally:
+        worker.close()
+
+
+async def collect(worker, choice):
+    return [event async for event in worker.stream(PHOTO, choice)]
+
+
+def test_two_threads_work_at_once_each_with_its_own_model(serve):
+    model = StepModel(0.05)
+    source = Source(model)
+    worker = Worker(source, WorkerLimits(concurrency=2))
+
+    async def four():
+        return await asyncio.gather(*(read(worker) for _ in range(4)))
+
+    try:
+        asyncio.run(four())
+    finally:
+        worker.close()
+    assert model.most_at_once == 2 and len(source.loaded) == 2
+
+
+def test_a_photo_past_its_deadline_is_given_up_and_the_machine_freed(serve):
+    model = StepModel(0.1)
+
+    async def late(worker):
+        with pytest.raises(DeadlinePassed, match="longer than") as caught:
+            await read(worker)
+        while worker.jobs:
+            await asyncio.sleep(0.005)
+        return caught.value.values
+
+    assert serve(model, late, deadline_s=0.15) == {"deadline_s": 0.15}
+    assert model.stages_run <= 2
+
+
+def test_the_deadline_counts_waiting(serve):
+    model = StepModel(0.05)
+
+    async def behind(worker):
+        outcomes = await asyncio.gather(*(read(worker) for _ in range(2)), return_exceptions=True)
+        return [type(outcome) for outcome in outcomes]
+
+    assert serve(model, behind, deadline_s=0.4) == [list, DeadlinePassed]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("[x] can't allocate memory")]
+)
+def test_memory_that_runs_out_is_named_and_let_go(serve, error):
+    async def run_out(worker):
+        with pytest.raises(OutOfMemory, match="smaller texture") as caught:
+            await read(worker)
+        assert caught.value.__cause__ is None and caught.value.__context__ is None  # they would keep the tensors
+        worker._source.model.error = None
+        return await read(worker)
+
+    assert serve(StepModel(error=error), run_out) == list(Stage)[:5]
+
+
+def test_faces_are_found_in_turn(serve):
+    model = StepModel(0.05)
+
+    async def find_behind(worker):
+        working = asyncio.create_task(read(worker))
+        await asyncio.sleep(0.02)
+        began = time.perf_counter()
+        faces = await worker.find(PHOTO)
+        assert time.perf_counter() - began > 0.15  # four stages and more of the other
+        await working
+        model.error = NoFaceFound("No face found.")
+        with pytest.raises(NoFaceFound):
+            await worker.find(PHOTO)
+        return faces
+
+    assert serve(model, find_behind) == (FACE,)
+
+
+def test_after_each_photo_something_may_be_done():
+    calls = []
+    worker = Worker(Source(StepModel(0)), LIMITS, after_photo=lambda: calls.append(1))
+    try:
+        asyncio.run(read(worker))
+        asyncio.run(worker.find(PHOTO))
+        asyncio.run(read(worker))
+    finally:
+        worker.close()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"most_jobs": 0}, {"deadline_s": -1}, {"most_models": 0}])
+def test_limits_are_checked(wrong):
+    with pytest.raises(ValueError):
+        WorkerLimits(**wrong)
 
 
 def test_event_loop_stays_awake(serve):
