@@ -30,6 +30,6 @@ USER 1000
 RUN mkdir -p /home/hrn/.cache/hrn_opt
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['HRN_OPT_PORT'], timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['HRN_OPT_PORT'] + '/healthz', timeout=4)"]
 ENTRYPOINT ["./start.sh"]
 CMD ["run"]

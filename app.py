@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import os
@@ -25,19 +24,18 @@ from hrn_opt.errors import HrnOptError, PhotoMissing, Stopped
 from hrn_opt.pipeline import DEFAULT_TEXTURE_SIZE
 from hrn_opt.runtime import keep_freed_memory
 from hrn_opt.serving.downloads import Downloads, write_downloads
-from hrn_opt.serving.guard import RefuseFetching
+from hrn_opt.serving.guard import Guard
+from hrn_opt.serving.memory import MemoryLog
 from hrn_opt.serving.models import Models
-from hrn_opt.serving.sessions import Run, Sessions
-from hrn_opt.serving.worker import Worker, WorkerLimits
+from hrn_opt.serving.sessions import Janitor, Run, Sessions
+from hrn_opt.serving.settings import ServingSettings, read_settings
+from hrn_opt.serving.worker import Worker
 from hrn_opt.types import Stage, StageEvent
 
 log = logging.getLogger("hrn_opt.app")
 
 EXAMPLE_PHOTO = Path(__file__).parent / "examples" / "astronaut.jpg"
 TEXTURE_SIZES = (512, 1024, 2048, 4096)
-MOST_WAITING = 8  # photos; one takes about a second, so nobody waits much longer than ten
-LARGEST_UPLOAD = "64mb"  # a 48-megapixel phone photo has about 25 MB
-UPLOADS_KEPT_S = 3600
 RESULT_HEIGHT_PX = 420
 
 STAGE_NAMES = {
@@ -69,20 +67,12 @@ CSS = """
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What flags and environment decide."""
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    model: str = "auto"
-
-
-@dataclass(frozen=True)
 class Callbacks:
     """What happens on the page; the widgets are in build_page."""
 
     worker: Worker
     sessions: Sessions
+    settings: ServingSettings
 
     async def create(
         self, photo_path: str | None, texture_size: int, request: gr.Request
@@ -98,7 +88,7 @@ class Callbacks:
                     photo="",
                     reason="not given",
                 )
-            async for event in self._events(photo_path, texture_size, run):
+            async for event in self._events(request.session_hash or "", photo_path, texture_size, run):
                 events.append(event)
                 yield show_working(progress("Working …", events))
             reconstruction = events[-1].reconstruction
@@ -117,8 +107,9 @@ class Callbacks:
         finally:
             run.stop.set()
 
-    async def _events(self, photo_path: str, texture_size: int, run: Run) -> AsyncIterator[StageEvent]:
-        photo = await asyncio.to_thread(hrn_opt.open_photo, photo_path)
+    async def _events(self, session: str, photo_path: str, texture_size: int, run: Run) -> AsyncIterator[StageEvent]:
+        self.sessions.hold(session, Path(photo_path))
+        photo = await asyncio.to_thread(hrn_opt.open_photo, photo_path, limits=self.settings.photo_limits)
         stream = self.worker.stream(photo, stop=run.stop, face=0, want="mesh", texture_size=texture_size)
         try:
             async for event in stream:
@@ -179,7 +170,9 @@ class Widgets:
 
 def build_page(callbacks: Callbacks) -> gr.Blocks:
     """The page: what is asked for on the left, what comes back on the right."""
-    with gr.Blocks(title="Photo to 3D face", analytics_enabled=False, delete_cache=(600, UPLOADS_KEPT_S)) as page:
+    with gr.Blocks(
+        title="Photo to 3D face", analytics_enabled=False, delete_cache=(600, round(callbacks.settings.kept_s))
+    ) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -253,18 +246,10 @@ def _connect(callbacks: Callbacks, page: Widgets) -> None:
     )
 
 
-def read_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Flags before environment before defaults."""
-    parser = argparse.ArgumentParser(prog="app.py", description="Serve the page.")
-    parser.add_argument("--host", default=os.environ.get("HRN_OPT_HOST", Settings.host), help="address to listen on")
-    parser.add_argument("--port", type=int, default=os.environ.get("HRN_OPT_PORT", Settings.port))
-    parser.add_argument("--model", default=os.environ.get("HRN_OPT_MODEL", Settings.model), help="auto or builtin")
-    return Settings(**vars(parser.parse_args(arguments)))
-
-
-def launch(page: gr.Blocks, settings: Settings) -> None:
+def launch(page: gr.Blocks, settings: ServingSettings, worker: Worker) -> None:
     """Serves in background threads, nothing of it reaching outside."""
-    page.queue(max_size=MOST_WAITING)
+    page.queue(max_size=settings.most_jobs)
+    guard = Middleware(Guard, max_body_bytes=settings.max_body_bytes, jobs=lambda: worker.jobs)
     page.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -277,32 +262,40 @@ def launch(page: gr.Blocks, settings: Settings) -> None:
         run_history=False,
         enable_monitoring=False,
         allowed_paths=[],
-        max_file_size=LARGEST_UPLOAD,
-        app_kwargs={"middleware": [Middleware(RefuseFetching)]},
+        max_file_size=settings.photo_limits.max_bytes,
+        app_kwargs={"middleware": [guard]},
+        auth=settings.users.allows if settings.users else None,
         theme=gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=FONT, font_mono=["monospace"]),
         css=CSS,
     )
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: ServingSettings) -> None:
     """Serves until SIGINT or SIGTERM; then every photo and result is deleted."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    models = Models(settings.model, EXAMPLE_PHOTO)
-    limits = WorkerLimits(most_jobs=MOST_WAITING)
-    with tempfile.TemporaryDirectory(prefix="hrn_opt_") as folder, closing(Worker(models, limits)) as worker:
+    models = Models(settings.model, EXAMPLE_PHOTO, settings.device, settings.memory, settings.offload_folder)
+    worker = Worker(models, settings.worker_limits, MemoryLog(settings.log_memory).photo_done)
+    with tempfile.TemporaryDirectory(prefix="hrn_opt_") as folder, closing(worker):
+        sessions = Sessions(Path(folder))
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
         worker.start()
-        page = build_page(Callbacks(worker, Sessions(Path(folder))))
-        launch(page, settings)
+        page = build_page(Callbacks(worker, sessions, settings))
+        launch(page, settings, worker)
+        sessions.spare_present()
         print(f"Serving on http://{settings.host}:{settings.port} (Ctrl+C stops)", flush=True)
-        stopped.wait()
+        with closing(Janitor(sessions, settings.kept_s)):
+            stopped.wait()
         page.close()
 
 
 def main() -> int:
-    settings = read_settings()
+    try:
+        settings = read_settings(None, os.environ)
+    except HrnOptError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 2
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio's own checks at start

@@ -10,7 +10,8 @@ usage() {
   cat <<'TEXT'
 Usage: ./start.sh [command] [arguments]
 
-  run     serve the page (default; --host, --port, or HRN_OPT_HOST, HRN_OPT_PORT; 127.0.0.1:8080 unless told)
+  run     serve the page (default; --host, --port, or HRN_OPT_HOST, HRN_OPT_PORT; 127.0.0.1:8080 unless told;
+          run --help lists the other settings)
   fetch   get the HRN model, 1.1 GB, and prepare it (--from a mirror or folder, --to DIR); the page runs without it
   test    run all tests (--fast: only the fast ones; other arguments go to pytest)
   bench   measure speed and memory

@@ -11,10 +11,11 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrn_opt.errors import FaceUnusable, HrnOptError, InputError
+from hrn_opt.errors import FaceUnusable, HrnOptError, InputError, OptionInvalid
 
 if TYPE_CHECKING:
     from hrn_opt.report import FaceOutput, PhotoRun
@@ -27,6 +28,9 @@ _FACE_ENDING = re.compile(r"-face\d+$")
 
 def main(argv: list[str] | None = None, load: Callable | None = None) -> int:
     """The exit code. load: stands in for hrn_opt.load, for tests."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["hash-password"]:
+        return _hash_password(argv[1:])
     options = _parser().parse_args(argv)
     try:
         return _run(options, load or _load)
@@ -76,6 +80,26 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--memory", type=_memory, default="auto", metavar="auto|GIB", help="of the device, such as 0.5")
     group.add_argument("--offload-folder", type=Path, metavar="DIR", help="for weights that fit nowhere else")
+
+
+def _hash_password(argv: list[str]) -> int:
+    """Prints a user's line for the page, from a password that is typed, or piped, but never an argument."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hrn_opt hash-password", description="Make a user of the page: HRN_OPT_USERS takes the line."
+    )
+    parser.add_argument("name", metavar="NAME")
+    name = parser.parse_args(argv).name
+    from hrn_opt.serving.access import hash_password, read_users
+
+    try:
+        line = f"{name}:{hash_password(getpass('Password: ') if sys.stdin.isatty() else sys.stdin.readline().rstrip())}"
+        if list(read_users(line).hashes) != [name]:
+            raise OptionInvalid(f"{name!r} is no name; use one without colons, commas and outer spaces.")
+    except HrnOptError as error:
+        print(f"hrn_opt: {error}", file=sys.stderr)
+        return _exit_code(error)
+    print(line)
+    return 0
 
 
 def _memory(text: str) -> str | float:

@@ -93,6 +93,13 @@ def free_unused() -> None:
         torch.cuda.empty_cache()
 
 
+def device_memory_report() -> str:
+    """Torch's own table of what each CUDA device in use holds; "" when none is."""
+    if not torch.cuda.is_initialized():
+        return ""
+    return "\n".join(torch.cuda.memory_summary(index) for index in range(torch.cuda.device_count()))
+
+
 def parse_device(device: str) -> torch.device:
     """ "auto" takes CUDA when there is one. OptionInvalid for what this machine lacks."""
     if device == "auto":

@@ -1,12 +1,20 @@
-"""Private folders: what one visitor makes lies under a name nobody can guess, and goes when the visitor goes."""
+"""Private folders: what one visitor makes lies under a name nobody can guess, and goes when the visitor goes.
+
+Whoever never says goodbye is cleared away by age.
+"""
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,30 +26,103 @@ class Run:
 
 
 class Sessions:
-    """The runs of every visitor, by session name. Used from the event loop only.
+    """The runs and photos of every visitor, by session name; from any thread.
 
-    kept_runs: how many of one session's latest runs stay on disk, so that a download just begun can end.
+    root: a folder of their own.   kept_runs: how many of one session's latest runs stay on disk, so that a download
+    just begun can end.
     """
 
     def __init__(self, root: Path, kept_runs: int = 3):
         self._root = root
         self._kept_runs = kept_runs
         self._runs: dict[str, list[Run]] = {}
+        self._photos: dict[str, set[Path]] = {}
+        self._spared: frozenset[Path] = frozenset()
+        self._lock = threading.Lock()
+
+    def spare_present(self) -> None:
+        """Never deletes what lies below the root now: the page's own files, such as its examples."""
+        self._spared = frozenset(self._root.resolve().iterdir())
 
     def begin(self, session: str) -> Run:
         """A new run with an empty folder of its own; the oldest one past `kept_runs` goes."""
         run = Run(self._root / secrets.token_urlsafe(16))
         run.folder.mkdir(mode=0o700, parents=True)
-        runs = self._runs.setdefault(session, [])
-        runs.append(run)
-        while len(runs) > self._kept_runs:
-            _end_run(runs.pop(0))
+        with self._lock:
+            runs = self._runs.setdefault(session, [])
+            runs.append(run)
+            leaving = [runs.pop(0) for _ in range(len(runs) - self._kept_runs)]
+        for old in leaving:
+            _end_run(old)
         return run
 
+    def hold(self, session: str, photo: Path) -> None:
+        """Has the upload's folder deleted with the last session that holds it: equal uploads share one."""
+        folder = photo.resolve().parent
+        if folder.parent == self._root.resolve() and folder not in self._spared:
+            with self._lock:
+                self._photos.setdefault(session, set()).add(folder)
+
     def end(self, session: str) -> None:
-        """Stops the session's runs and deletes what they made."""
-        for run in self._runs.pop(session, []):
+        """Stops the session's runs and deletes what they made and the photos that nobody else holds."""
+        with self._lock:
+            runs = self._runs.pop(session, [])
+            photos = self._photos.pop(session, set()).difference(*self._photos.values())
+        for run in runs:
             _end_run(run)
+        for folder in photos:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self, kept_s: float) -> int:
+        """How many folders and files below the root were deleted, as nothing in them has changed for `kept_s`."""
+        oldest = time.time() - kept_s
+        present = set(self._root.resolve().iterdir()) - self._spared
+        stale = {path for path in present if _changed(path) < oldest}
+        for path in stale:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        with self._lock:
+            kept = {
+                session: [run for run in runs if run.folder.resolve() not in stale]
+                for session, runs in self._runs.items()
+            }
+            self._runs = {session: runs for session, runs in kept.items() if runs}
+        return len(stale)
+
+
+class Janitor:
+    """Sweeps the sessions' root every so often until it is closed."""
+
+    def __init__(self, sessions: Sessions, kept_s: float, every_s: float | None = None):
+        self._closed = threading.Event()
+        every_s = every_s or min(max(kept_s / 10, 1.0), 300.0)
+        self._thread = threading.Thread(
+            target=self._work, args=(sessions, kept_s, every_s), name="hrn-opt-janitor", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _work(self, sessions: Sessions, kept_s: float, every_s: float) -> None:
+        while not self._closed.wait(every_s):
+            try:
+                if count := sessions.sweep(kept_s):
+                    log.info("Deleted %d folders that were older than %.0f s", count, kept_s)
+            except OSError as error:  # the next round may succeed
+                log.warning("Could not clear away old files: %s", error)
+
+
+def _changed(path: Path) -> float:
+    """When something in the file or folder last changed, in seconds since 1970; 0 when it has just gone."""
+    times = [0.0]
+    for one in (path, *path.rglob("*")):
+        with suppress(OSError):
+            times.append(one.lstat().st_mtime)
+    return max(times)
 
 
 def _end_run(run: Run) -> None:

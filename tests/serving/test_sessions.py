@@ -1,6 +1,9 @@
 """What a visitor makes is private, and gone when the visitor is."""
 
-from hrn_opt.serving.sessions import Sessions
+import os
+import time
+
+from hrn_opt.serving.sessions import Janitor, Sessions
 
 
 def test_each_run_has_its_own_private_folder(tmp_path):
@@ -27,3 +30,64 @@ def test_only_the_latest_runs_stay(tmp_path):
     assert first.stop.is_set() and not first.folder.exists()
     assert second.folder.is_dir() and third.folder.is_dir()
     assert not second.stop.is_set() and not third.stop.is_set()
+
+
+def upload(root, name):
+    photo = root / name / "me.jpg"
+    photo.parent.mkdir()
+    photo.write_bytes(b"x")
+    return photo
+
+
+def aged(path, seconds):
+    for one in (*path.rglob("*"), path):
+        os.utime(one, (time.time() - seconds,) * 2)
+
+
+def test_a_photo_goes_with_the_last_session_that_holds_it(tmp_path):
+    sessions, shared, mine = Sessions(tmp_path), upload(tmp_path, "hash1"), upload(tmp_path, "hash2")
+    for session, photo in (("a", shared), ("a", mine), ("b", shared)):
+        sessions.hold(session, photo)
+    sessions.end("a")
+    assert shared.is_file() and not mine.parent.exists()
+    sessions.end("b")
+    assert not shared.parent.exists()
+
+
+def test_what_lies_elsewhere_or_belongs_to_the_page_is_never_deleted(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    sessions, example, elsewhere = Sessions(root), upload(root, "example"), upload(tmp_path, "elsewhere")
+    sessions.spare_present()
+    for photo in (example, elsewhere, root / "hash" / ".." / ".." / "elsewhere" / "me.jpg"):
+        sessions.hold("a", photo)
+    sessions.end("a")
+    aged(example.parent, 9999)
+    assert sessions.sweep(60) == 0
+    assert example.is_file() and elsewhere.is_file()
+
+
+def test_a_sweep_takes_what_is_old_and_leaves_what_is_in_use(tmp_path):
+    sessions = Sessions(tmp_path)
+    old, young = sessions.begin("a"), sessions.begin("a")
+    (young.folder / "texture.png").write_bytes(b"x")
+    aged(old.folder, 100)
+    os.utime(young.folder, (time.time() - 100,) * 2)  # what lies in it is new
+    left = upload(tmp_path, "upload")
+    aged(left.parent, 100)
+    assert sessions.sweep(60) == 2
+    assert not old.folder.exists() and not left.parent.exists() and young.folder.is_dir()
+    sessions.end("a")
+    assert not young.folder.exists()
+
+
+def test_the_janitor_sweeps_by_itself_and_stops(tmp_path):
+    sessions = Sessions(tmp_path)
+    run = sessions.begin("a")
+    aged(run.folder, 100)
+    janitor = Janitor(sessions, kept_s=60, every_s=0.01)
+    until = time.monotonic() + 5
+    while run.folder.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    janitor.close()
+    assert not run.folder.exists() and not janitor._thread.is_alive()

@@ -1,0 +1,93 @@
+"""Passwords are kept as hashes that only the right one fits, and no door stands open by accident."""
+
+import io
+import time
+
+import pytest
+
+from hrn_opt.__main__ import main
+from hrn_opt.errors import OptionInvalid
+from hrn_opt.serving.access import Users, check_address, hash_password, is_loopback, read_users, read_users_file
+
+
+@pytest.fixture(scope="module")
+def ada():
+    return hash_password("correct horse")
+
+
+def test_only_the_right_password_fits(ada):
+    users = read_users(f"ada:{ada}")
+    assert users and users.allows("ada", "correct horse")
+    assert not any(users.allows(*pair) for pair in [("ada", "Correct horse"), ("ada", ""), ("bob", "correct horse")])
+    assert "horse" not in ada and hash_password("correct horse") != ada
+
+
+def test_a_name_that_does_not_exist_takes_as_long(ada):
+    users = read_users(f"ada:{ada}")
+
+    def seconds(name):
+        start = time.perf_counter()
+        users.allows(name, "wrong")
+        return time.perf_counter() - start
+
+    assert min(seconds("bob") for _ in range(3)) > 0.3 * min(seconds("ada") for _ in range(3))
+
+
+def test_users_come_by_lines_commas_and_files(ada, tmp_path):
+    assert set(read_users(f"# staff\nada:{ada}\n\nbob:{ada},eve:{ada}").hashes) == {"ada", "bob", "eve"}
+    (tmp_path / "users").write_text(f"ada:{ada}\n")
+    assert read_users_file(tmp_path / "users").allows("ada", "correct horse")
+    (tmp_path / "users").write_text("# nobody yet\n")
+    for path in (tmp_path / "users", tmp_path / "missing"):
+        with pytest.raises(OptionInvalid, match="users"):
+            read_users_file(path)
+    assert not read_users("")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ada",
+        "ada:secret",
+        ":x",
+        "ada:scrypt.15.8.1.AAAA.BBBB",
+        f"ada:scrypt.40.8.1.{'A' * 22}.{'A' * 43}",
+        "ada:md5.a.b",
+    ],
+)
+def test_a_line_that_is_no_user_is_refused_without_its_secret(line):
+    with pytest.raises(OptionInvalid, match="hash-password") as caught:
+        read_users(line)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_same_name_twice_is_refused(ada):
+    with pytest.raises(OptionInvalid, match="twice"):
+        read_users(f"ada:{ada},ada:{ada}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+def test_this_machines_own_addresses_need_no_users(host):
+    assert is_loopback(host)
+    check_address(host, Users(), public=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "127.0.0.1.example.org"])
+def test_other_addresses_need_users_or_to_be_told(ada, host):
+    with pytest.raises(OptionInvalid, match="--public"):
+        check_address(host, Users(), public=False)
+    check_address(host, Users(), public=True)
+    check_address(host, read_users(f"ada:{ada}"), public=False)
+
+
+def test_the_command_prints_a_users_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
+    assert main(["hash-password", "ada"]) == 0
+    assert read_users(capsys.readouterr().out).allows("ada", "correct horse")
+
+
+@pytest.mark.parametrize(("name", "typed"), [("ada", ""), ("a:b", "x"), ("a,b", "x"), ("#a", "x")])
+def test_the_command_refuses_what_would_not_work(monkeypatch, capsys, name, typed):
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed + "\n"))
+    assert main(["hash-password", name]) == 2
+    assert capsys.readouterr().out == ""

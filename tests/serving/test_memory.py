@@ -1,0 +1,34 @@
+"""The memory log writes every so many photos, and nothing where nobody asked."""
+
+from hrn_opt.serving.memory import MemoryLog, resident_bytes
+
+
+def test_every_third_photo_is_told():
+    lines = []
+    log = MemoryLog(3, lines.append)
+    for _ in range(7):
+        log.photo_done()
+    assert [line.split(":")[0] for line in lines] == ["Memory after 3 photos", "Memory after 6 photos"]
+    assert all("resident" in line for line in lines)
+
+
+def test_never_unless_asked():
+    lines = []
+    log = MemoryLog(0, lines.append)
+    for _ in range(5):
+        log.photo_done()
+    assert lines == []
+
+
+def test_resident_memory_is_read(tmp_path):
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmRSS:\t  2048 kB\n")
+    assert resident_bytes(status) == 2048 * 1024
+    assert resident_bytes(tmp_path / "missing") is None
+
+
+def test_the_devices_table_follows(monkeypatch):
+    lines = []
+    monkeypatch.setattr("hrn_opt.serving.memory.device_memory_report", lambda: "| PyTorch CUDA memory summary |")
+    MemoryLog(1, lines.append).photo_done()
+    assert len(lines) == 2 and "CUDA" in lines[1]
