@@ -29,7 +29,7 @@ from hrn_opt.serving.memory import MemoryLog
 from hrn_opt.serving.models import Models
 from hrn_opt.serving.sessions import Janitor, Run, Sessions
 from hrn_opt.serving.settings import ServingSettings, read_settings
-from hrn_opt.serving.worker import Worker
+from hrn_opt.serving.worker import Event, Loading, Waiting, Worker
 from hrn_opt.types import Stage, StageEvent
 
 log = logging.getLogger("hrn_opt.app")
@@ -81,7 +81,7 @@ class Callbacks:
         run = self.sessions.begin(request.session_hash or "")
         events: list[StageEvent] = []
         try:
-            yield show_empty(progress("Waiting for its turn …", events))
+            yield show_empty(progress("Opening the photo …", events))
             if photo_path is None:
                 raise PhotoMissing(
                     "There is no photo yet; drop one on the left, paste one, or use the camera.",
@@ -89,8 +89,9 @@ class Callbacks:
                     reason="not given",
                 )
             async for event in self._events(request.session_hash or "", photo_path, texture_size, run):
-                events.append(event)
-                yield show_working(progress("Working …", events))
+                if isinstance(event, StageEvent):
+                    events.append(event)
+                yield show_working(progress(note_of(event), events))
             reconstruction = events[-1].reconstruction
             downloads = await asyncio.to_thread(write_downloads, reconstruction, run.folder)
             yield show_downloads(progress(f"Done in {reconstruction.seconds:.2f} s.", events), downloads)
@@ -107,19 +108,25 @@ class Callbacks:
         finally:
             run.stop.set()
 
-    async def _events(self, session: str, photo_path: str, texture_size: int, run: Run) -> AsyncIterator[StageEvent]:
+    async def _events(self, session: str, photo_path: str, texture_size: int, run: Run) -> AsyncIterator[Event]:
         self.sessions.hold(session, Path(photo_path))
         photo = await asyncio.to_thread(hrn_opt.open_photo, photo_path, limits=self.settings.photo_limits)
         stream = self.worker.stream(photo, stop=run.stop, face=0, want="mesh", texture_size=texture_size)
         try:
             async for event in stream:
-                if isinstance(event, StageEvent):
-                    yield event
+                yield event
         finally:
             await stream.aclose()
 
     def leave(self, request: gr.Request) -> None:
         self.sessions.end(request.session_hash or "")
+
+
+def note_of(event: Event) -> str:
+    """What is going on, in one sentence."""
+    if isinstance(event, Waiting):
+        return "Loading the model …" if event.loading else f"Waiting: place {event.position} in the queue …"
+    return "Loading the model …" if isinstance(event, Loading) else "Working …"
 
 
 def progress(note: str, events: Sequence[StageEvent], failed: bool = False) -> str:
@@ -229,8 +236,7 @@ def _connect(callbacks: Callbacks, page: Widgets) -> None:
         [page.photo, page.texture_size],
         [page.progress, page.cancel, page.texture, page.get_texture, page.get_scene, page.get_obj, scene_path],
         api_name="create",
-        concurrency_limit=1,
-        concurrency_id="device",
+        concurrency_limit=None,
         show_progress="hidden",
         scroll_to_output=True,
     )
@@ -248,7 +254,7 @@ def _connect(callbacks: Callbacks, page: Widgets) -> None:
 
 def launch(page: gr.Blocks, settings: ServingSettings, worker: Worker) -> None:
     """Serves in background threads, nothing of it reaching outside."""
-    page.queue(max_size=settings.most_jobs)
+    page.queue(default_concurrency_limit=None)  # the worker has the queue: it tells places and frees the machine
     guard = Middleware(Guard, max_body_bytes=settings.max_body_bytes, jobs=lambda: worker.jobs)
     page.launch(
         server_name=settings.host,

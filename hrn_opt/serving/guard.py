@@ -12,7 +12,7 @@ from typing import Any
 
 JSON_BYTES = 1_000_000  # of a request's parameters; photos come by /upload
 _PASSED_OVER = 4  # times what is allowed; whoever sends more may find the line cut
-_FETCHES_ELSEWHERE = re.compile(r"/(proxy=|file=\s*[a-z][a-z0-9+.-]*:)", re.IGNORECASE)
+_FETCHES_ELSEWHERE = re.compile(r"/(proxy=|file=\s*[a-z][a-z0-9+.-]+:)", re.IGNORECASE)
 _ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?[/\\]{2}", re.IGNORECASE)
 # The page runs inline scripts and styles, and its 3D viewer decodes in workers; nothing of it lies elsewhere.
 _POLICY = "; ".join(
