@@ -168,7 +168,7 @@ class Reconstructor:
 
         Options as for `stream` and `reconstruct`. Networks round differently for several faces, so results equal those
         of single faces up to float32's last digits. Timings are each face's share, finding left out. Faces that
-        `reconstruct` would refuse are left out; where no other is, the largest one's FaceUnusable is raised.
+        `reconstruct` would refuse are left out; where no other is, FaceUnusable is raised.
         """
         want, size = Want.parse(want), self._checked_size(texture_size)
         hints = self._checked_hints(None if face_widening is None else Hints.of(face_widening=face_widening))

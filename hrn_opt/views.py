@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.photo import resize_longest
 from hrn_opt.raster import interpolate, rasterize
+from hrn_opt.resize import resize_longest
 from hrn_opt.types import Camera, Face, Mesh, Photo, Reconstruction
 
 LONGEST_PX = 1280

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from hrn_opt import errors
-from hrn_opt.photo import PhotoLimits, open_photo, resize_longest
+from hrn_opt.photo import PhotoLimits, open_photo
+from hrn_opt.resize import resize_longest
 from hrn_opt.types import Photo
 
 HEIGHT, WIDTH = 70, 96  # unequal, so that a swapped axis fails

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from hrn_opt.builtin.anchors import anchor_centres
 from hrn_opt.builtin.networks import BlazeFace
-from hrn_opt.photo import resize_longest
+from hrn_opt.resize import resize_longest
 
 INPUT_PX = 256
 TILED_PX = 448  # longest side of the photo under the 2×2 tiles, which overlap by 64 px
