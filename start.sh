@@ -14,7 +14,7 @@ Usage: ./start.sh [command] [arguments]
           run --help lists the other settings)
   fetch   get the HRN model, 1.1 GB, and prepare it (--from a mirror or folder, --to DIR); the page runs without it
   test    run all tests (--fast: only the fast ones; other arguments go to pytest)
-  bench   measure speed and memory
+  bench   measure speed and memory, against the published code (--quick: 3 minutes, with what is installed)
   doctor  say what this machine has and what to do about what is missing (--json)
 
 The first start makes .venv and installs the pinned requirements. An active environment, or a container that has
@@ -177,7 +177,11 @@ case $command in
     run_tests "$@"
     ;;
   bench)
-    prepare bench requirements.txt requirements-dev.txt
+    if [[ " $* " == *" --quick "* ]]; then # what the other commands installed is used, nothing more is downloaded
+      prepare run requirements.txt
+    else
+      prepare test requirements.txt requirements-dev.txt requirements-oracle.txt requirements-oracle-nodeps.txt
+    fi
     exec "$PY" -m benchmarks "$@"
     ;;
   doctor) examine "$@" ;;

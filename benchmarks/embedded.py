@@ -10,10 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 import hrn_opt
+from benchmarks.face import PHOTO, ROOT
 from benchmarks.measure import ProcessCost, Timing, run_process, time_calls
 
-ROOT = Path(__file__).resolve().parent.parent
-PHOTO = ROOT / "examples" / "astronaut.jpg"
 LARGE_SIZE_WH = (4000, 3000)  # 12 megapixels
 
 

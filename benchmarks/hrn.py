@@ -7,7 +7,6 @@ the same work.
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
@@ -15,17 +14,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 import hrn_opt
-from benchmarks.embedded import PHOTO
-from benchmarks.measure import Timing
+from benchmarks.face import LANDMARKS, PHOTO, SKIN
+from benchmarks.measure import Pair, Timing, time_pairs
 from hrn_opt.hrn.model import HrnModel
 from hrn_opt.hrn.prepare import prepare
-from hrn_opt.hrn.prepared import is_prepared
 from hrn_opt.hrn.synthetic import write_pack
+from hrn_opt.runtime import keep_freed_memory
+from hrn_opt.types import Photo
 
 OFFICIAL_SIZE, LARGE_SIZE = 256, 1024
+BATCH_FACES = 4
 
 
 @dataclass(frozen=True)
@@ -42,37 +44,33 @@ class Floor:
 
 @dataclass(frozen=True)
 class HrnResult:
+    """batch: some faces of one photo, one by one against all together."""
+
     pack: str
     precision: str
     load_s: float
     floors: tuple[Floor, ...]
     stages: tuple[Timing, ...]
+    batch: Pair
 
 
-def measure_hrn(pack: Path | None, precision: str, runs: int) -> HrnResult:
-    """pack: a published or prepared folder; None for a full-size synthetic one, made and thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = _prepared(pack, Path(folder))
-        start = time.perf_counter()
-        reconstructor = hrn_opt.load(prepared, precision=precision)
-        load_s = time.perf_counter() - start
-        return _measured(reconstructor, "synthetic, full size" if pack is None else pack.name, precision, load_s, runs)
+def packs(given: Path | None, folder: Path) -> tuple[Path, Path]:
+    """The published pack and the prepared one; without a given pack a full-size synthetic one, made in `folder`."""
+    published = given or write_pack(folder / "published", seed=1, size="full")
+    return published, prepare(published, folder / "prepared")
 
 
-def _prepared(pack: Path | None, folder: Path) -> Path:
-    if pack is not None and is_prepared(pack):
-        return pack
-    published = pack or write_pack(folder / "published", seed=1, size="full")
-    return prepare(published, folder / "prepared")
-
-
-def _measured(reconstructor, pack: str, precision: str, load_s: float, runs: int) -> HrnResult:
+def measure_hrn(prepared: Path, precision: str, device: str, runs: int, synthetic: bool) -> HrnResult:
+    keep_freed_memory()  # as the app and the command line do
+    start = time.perf_counter()
+    reconstructor = hrn_opt.load(prepared, precision=precision, device=device)
+    load_s = time.perf_counter() - start
     model: HrnModel = reconstructor._model
     if model.pack.has_detectors:
         model.__dict__["find_networks"] = replace(model.find_networks, fan=_Plain(model.find_networks.fan))
     photo = hrn_opt.open_photo(PHOTO)
     stages: dict[str, list[float]] = {}
-    known = {"landmarks": _landmarks(), "skin_mask": np.full((224, 224), 255, np.uint8), "face_widening": 0.0}
+    known = {"landmarks": LANDMARKS, "skin_mask": SKIN, "face_widening": 0.0}
 
     def given(size: int) -> Callable[[], object]:
         return lambda: reconstructor.reconstruct(photo, want="texture", texture_size=size, **known)
@@ -85,7 +83,30 @@ def _measured(reconstructor, pack: str, precision: str, load_s: float, runs: int
     if model.pack.has_detectors:
         floors.append(_floor(f"photo → {OFFICIAL_SIZE}² texture, finding and widening included", found, model, runs))
     return HrnResult(
-        pack, precision, load_s, tuple(floors), tuple(Timing.of(name, s[-runs:]) for name, s in stages.items())
+        pack="synthetic, full size" if synthetic else "published",
+        precision=precision,
+        load_s=load_s,
+        floors=tuple(floors),
+        stages=tuple(Timing.of(name, seconds[-runs:]) for name, seconds in stages.items()),
+        batch=_batch(reconstructor, photo, max(3, runs // 3)),
+    )
+
+
+def _batch(reconstructor, photo: Photo, runs: int) -> Pair:
+    shifts = np.arange(BATCH_FACES)[:, None, None] * [20.0, 0.0]
+    faces = tuple(reconstructor._model.face_at(torch.from_numpy(points)) for points in LANDMARKS + shifts)
+    options = {"want": "texture", "texture_size": OFFICIAL_SIZE, "faces": faces, "face_widening": 0.0}
+
+    def alone() -> None:
+        for number in range(len(faces)):
+            reconstructor.reconstruct(photo, face=number, **options)
+
+    return time_pairs(
+        f"{len(faces)} faces of a photo",
+        alone,
+        lambda: reconstructor.reconstruct_all(photo, **options),
+        runs,
+        warm_up=1,
     )
 
 
@@ -135,12 +156,3 @@ def _networks(model: HrnModel) -> list[nn.Module]:
     find = model.find_networks
     own += [find.retinaface, find.landmarks106, find.s3fd, find.fan]
     return own + ([model.skin_mask.network] if model.skin_mask.network is not None else [])
-
-
-def _landmarks() -> np.ndarray:
-    """(68, 2) about where the example photo's face is: only the crop's scale depends on it."""
-    ring = np.linspace(0, 2 * np.pi, 68, endpoint=False)
-    points = np.stack([225 + 45 * np.cos(ring), 125 + 50 * np.sin(ring)], 1)
-    points[[36, 39, 42, 45]] = [[192, 105], [212, 105], [238, 105], [258, 105]]
-    points[[30, 48, 54]] = [[225, 130], [207, 152], [243, 152]]
-    return points

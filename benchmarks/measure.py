@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from benchmarks.face import ROOT
+
+MEASURED_WITH = ("torch", "numpy", "pillow", "gradio", "modelscope", "accelerate")
 
 
 @dataclass(frozen=True)
@@ -51,14 +59,24 @@ class Machine:
 
     processor: str
     cores: int
+    memory_gb: float
     gpu: str
     python: str
-    torch: str
+    versions: dict[str, str]
+    commit: str
 
     @classmethod
     def here(cls) -> Machine:
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-        return cls(_processor(), os.cpu_count() or 1, gpu, platform.python_version(), torch.__version__)
+        memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+        versions = {name: version(name) for name in MEASURED_WITH}
+        return cls(_processor(), os.cpu_count() or 1, memory_gb, gpu, platform.python_version(), versions, _commit())
+
+    @property
+    def slug(self) -> str:
+        """A file name for its results."""
+        parts = [self.processor, f"{self.cores} cores", *([] if self.gpu == "none" else [self.gpu])]
+        return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
 def time_calls(name: str, call: Callable[[], object], runs: int, warm_up: int = 2) -> Timing:
@@ -73,6 +91,38 @@ def time_calls(name: str, call: Callable[[], object], runs: int, warm_up: int = 
     return Timing.of(name, seconds)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two ways to the same, taken in turn.
+
+    gain, gain_low, gain_high: median and quartiles, over the pairs, of the baseline's time over ours.
+    """
+
+    name: str
+    baseline: Timing
+    ours: Timing
+    gain: float
+    gain_low: float
+    gain_high: float
+
+
+def time_pairs(
+    name: str, baseline: Callable[[], object], ours: Callable[[], object], runs: int, warm_up: int = 2
+) -> Pair:
+    """Both timed `runs` times in turn, so that what the machine does besides meets both."""
+    seconds: list[tuple[float, float]] = []
+    for _ in range(warm_up + runs):
+        start = time.perf_counter()
+        baseline()
+        middle = time.perf_counter()
+        ours()
+        seconds.append((middle - start, time.perf_counter() - middle))
+    theirs, own = zip(*seconds[warm_up:], strict=True)
+    gains = [slow / fast for slow, fast in zip(theirs, own, strict=True)]
+    low, _, high = statistics.quantiles(gains, n=4)
+    return Pair(name, Timing.of("published", theirs), Timing.of("here", own), statistics.median(gains), low, high)
+
+
 def run_process(name: str, arguments: Sequence[str], folder: Path) -> ProcessCost:
     """One run of this Python with `arguments` in `folder`; raises CalledProcessError when it fails."""
     start = time.perf_counter()
@@ -85,9 +135,60 @@ def run_process(name: str, arguments: Sequence[str], folder: Path) -> ProcessCos
     return ProcessCost(name, wall, _rss_mb(usage))
 
 
+def peak_rss_mb(pid: int | str = "self") -> float:
+    """The largest resident size of a process so far, in 10^6 bytes.
+
+    On Linux from its own memory map: getrusage counts what the parent held when it started this process, too.
+    """
+    peak_mb = _field_mb(pid, "VmHWM")
+    return _rss_mb(resource.getrusage(resource.RUSAGE_SELF)) if peak_mb is None else peak_mb
+
+
+@contextmanager
+def watched_memory(pid: int, every_s: float = 0.02) -> Iterator[list[tuple[float, float]]]:
+    """(seconds, resident MB) of a process while the block runs; nothing where the kernel has no /proc."""
+    samples: list[tuple[float, float]] = []
+    ended, start = threading.Event(), time.perf_counter()
+
+    def watch() -> None:
+        while not ended.wait(every_s):
+            resident_mb = _field_mb(pid, "VmRSS")
+            if resident_mb is not None:
+                samples.append((time.perf_counter() - start, resident_mb))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
+        samples[:] = samples[:: len(samples) // 100 + 1]
+
+
+def _field_mb(pid: int | str, field: str) -> float | None:
+    """A field of the process's status in 10^6 bytes; None where there is none."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), None)
+
+
 def _rss_mb(usage: resource.struct_rusage) -> float:
     to_bytes = 1 if sys.platform == "darwin" else 1024
     return usage.ru_maxrss * to_bytes / 1e6
+
+
+def _commit() -> str:
+    """The short hash of what was measured, with a plus when files differ from it; empty outside a clone."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return said.stdout.strip()
 
 
 def _processor() -> str:

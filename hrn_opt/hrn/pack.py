@@ -66,7 +66,7 @@ FILES: Mapping[str, Part] = {
 }
 
 # Checkpoints hold training leftovers beside the weights; plain NumPy numbers among them are harmless to read.
-_HARMLESS_GLOBALS = [
+HARMLESS_GLOBALS = [
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *((np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     np.ndarray,
@@ -135,7 +135,7 @@ def load_checkpoint(path: Path) -> dict:
     with path.open("rb") as file:
         is_zip = file.read(4) == b"PK\x03\x04"
     try:
-        with torch.serialization.safe_globals(_HARMLESS_GLOBALS):
+        with torch.serialization.safe_globals(HARMLESS_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     # A damaged pickle can raise anything at all: KeyError, struct.error, EOFError, …
     except Exception as error:
