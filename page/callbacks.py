@@ -1,0 +1,327 @@
+"""What happens when somebody does something on the page; the widgets are in layout.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+import hrn_opt
+from hrn_opt.errors import FaceUnusable, HrnOptError, Stopped
+from hrn_opt.export import safe_stem
+from hrn_opt.loading import BUILTIN
+from hrn_opt.serving.models import ModelChoice, Models
+from hrn_opt.serving.sessions import Run, Sessions
+from hrn_opt.serving.settings import ServingSettings
+from hrn_opt.serving.worker import Loading, Waiting, Worker
+from hrn_opt.types import Face, Photo, Reconstruction, StageEvent
+from hrn_opt.views import outlines
+from page.progress import Ticker, costs_html, idle, refused
+from page.results import Result, write_result, zip_of_all
+from page.words import language_of, say, say_advice, say_error
+
+log = logging.getLogger("hrn_opt.page")
+
+ALL_FACES = "all"
+FIRST_FACE = "1"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The faces of one photo, as one model counts them.   scale: picture shown / photo."""
+
+    photo_path: str
+    choice: ModelChoice
+    faces: tuple[Face, ...]
+    scale: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one run made.   everything: one zip of all of it."""
+
+    results: tuple[Result, ...]
+    everything: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One press of the button."""
+
+    photo: Photo
+    choice: ModelChoice
+    want: str
+    texture_size: int
+    faces: tuple[Face, ...] | None
+    language: str
+
+
+class _Step(threading.Event):
+    """The stop flag of one step of a run: raised with the run's own, or alone when the step has ended."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self._run = run
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._run.stop.is_set()
+
+
+@dataclass
+class _Harvest:
+    """What has come of the faces so far.   refusals: of those left out."""
+
+    results: list[Result] = field(default_factory=list)
+    reconstructions: list[Reconstruction] = field(default_factory=list)
+    refusals: list[FaceUnusable] = field(default_factory=list)
+
+    def packed(self, run: Run) -> Made:
+        first = self.results[0].files
+        if len(self.results) == 1:
+            return Made(tuple(self.results), str(first.everything))
+        stem = safe_stem(self.reconstructions[0].photo_name).removesuffix("-face1")
+        return Made(tuple(self.results), str(zip_of_all(self.results, run.folder / f"{stem}.everything.zip")))
+
+    def note(self, ticker: Ticker) -> str:
+        """HTML of how long it took, and of what could be better."""
+        language = ticker.language
+        seconds = sum(one.seconds for one in self.reconstructions)
+        hints = dict.fromkeys(say_advice(language, advice) for one in self.reconstructions for advice in one.advice)
+        if self.refusals:
+            why = say_error(language, self.refusals[0])
+            hints[say(language, "left_out", count=len(self.refusals), why=why)] = None
+        return ticker.ended(say(language, "done", seconds=f"{seconds:.2f}"), advice=tuple(hints))
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    worker: Worker
+    models: Models
+    sessions: Sessions
+    settings: ServingSettings
+
+    async def find(
+        self, photo_path: str | None, model: str, precision: str, request: gr.Request
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        """Progress, the outlined photo, the choice of a face, and what was found."""
+        language = language_of(request.headers)
+        if photo_path is None:
+            yield idle(language), *_no_faces()
+            return
+        yield idle(language, "looking"), *[gr.skip()] * 3
+        choice = self._choice(model, precision)
+        try:
+            photo = await self._open(photo_path, request)
+            faces = await self.worker.find(photo, choice)
+        except HrnOptError as error:
+            yield refused(say_error(language, error)), *_no_faces()
+            return
+        picture = await asyncio.to_thread(outlines, photo, faces)
+        found = Found(photo_path, choice, faces, picture.shape[1] / photo.size_hw[1])
+        key = "found_one" if len(faces) == 1 else "found_many"
+        yield idle(language, key, count=len(faces)), *_faces(picture, found, language)
+
+    async def create(
+        self,
+        photo_path: str | None,
+        texture_size: int,
+        amount: str,
+        face: str,
+        model: str,
+        precision: str,
+        found: Found | None,
+        request: gr.Request,
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        """Progress as it happens, then the files: progress, texture, GLB, OBJ, everything, and all of it for `show`."""
+        language = language_of(request.headers)
+        run = self.sessions.begin(request.session_hash or "")
+        ticker = Ticker(language)
+        try:
+            if photo_path is None:
+                yield _ended(refused(say(language, "no_photo")))
+                return
+            yield _begun(ticker.working(say(language, "working")))
+            photo = await self._open(photo_path, request)
+            choice = self._choice(model, precision)
+            known = found.faces if found and (found.photo_path, found.choice) == (photo_path, choice) else None
+            asked = _Asked(photo, choice, amount, texture_size, known, language)
+            harvest = _Harvest()
+            async with aclosing(self._work(asked, face, run, ticker, harvest)) as notes:
+                async for note in notes:
+                    yield _going_on(note)
+            made = await asyncio.to_thread(harvest.packed, run)
+            yield _finished(harvest.note(ticker), made)
+        except Stopped:
+            yield _ended(ticker.ended(say(language, "stopped")))
+        except HrnOptError as error:
+            yield _ended(ticker.ended(say_error(language, error), failed=True))
+            raise _toast(language, say_error(language, error)) from error
+        except Exception as error:
+            log.exception("A photo failed")
+            yield _ended(ticker.ended(say(language, "broken"), failed=True))
+            raise _toast(language, say(language, "broken")) from error
+        finally:
+            run.stop.set()
+
+    async def _work(self, asked: _Asked, face: str, run: Run, ticker: Ticker, harvest: _Harvest) -> AsyncIterator[str]:
+        """HTML of the progress; the results go into `harvest`. One face after another."""
+        if face == ALL_FACES:
+            faces = asked.faces or await self.worker.find(asked.photo, asked.choice, _Step(run))
+            asked = replace(asked, faces=faces)
+            numbers = range(len(faces))
+        else:
+            numbers = range(int(face) - 1, int(face))
+        for count, number in enumerate(numbers, 1):
+            many = len(numbers) > 1
+            ticker.begin_next()
+            note = say(asked.language, "working_on", number=count, count=len(numbers)) if many else None
+            try:
+                async with aclosing(self._one(asked, number, run, ticker, note)) as steps:
+                    async for step in steps:
+                        if isinstance(step, str):
+                            yield step
+                        else:
+                            reconstruction = step
+            except FaceUnusable as refusal:
+                if not many or (count == len(numbers) and not harvest.results):
+                    raise
+                harvest.refusals.append(refusal)
+                continue
+            yield ticker.working(say(asked.language, "writing"))
+            if many:
+                reconstruction = replace(reconstruction, photo_name=f"{reconstruction.photo_name}-face{number + 1}")
+            folder = run.folder / str(number)
+            result = await asyncio.to_thread(write_result, reconstruction, folder, asked.photo, ticker.costs)
+            harvest.results.append(result)
+            harvest.reconstructions.append(reconstruction)
+
+    async def _one(
+        self, asked: _Asked, number: int, run: Run, ticker: Ticker, note: str | None
+    ) -> AsyncIterator[str | Reconstruction]:
+        """HTML of the progress of one face, and at last its reconstruction."""
+        language = asked.language
+        options = {"face": number, "want": asked.want, "texture_size": asked.texture_size, "faces": asked.faces}
+        async with aclosing(self.worker.stream(asked.photo, asked.choice, stop=_Step(run), **options)) as events:
+            async for event in events:
+                if isinstance(event, StageEvent):
+                    ticker.add(event)
+                    yield ticker.working(note or say(language, "working"))
+                    if event.reconstruction is not None:
+                        yield event.reconstruction
+                elif isinstance(event, Waiting):
+                    key = "waiting_model" if event.loading and event.position == 1 else "waiting"
+                    yield ticker.working(say(language, key, position=event.position))
+                elif isinstance(event, Loading):
+                    yield ticker.working(say(language, "loading"))
+
+    def show(self, made: Made | None, shown_face: str, surface: str, request: gr.Request) -> tuple[Any, ...]:
+        """Values of every view and of the face's own downloads."""
+        if made is None:
+            return gr.skip(), None, None, None, "", *[gr.skip()] * 8
+        count = len(made.results)
+        number = min(int(shown_face), count)
+        result = made.results[number - 1]
+        files, language = result.files, language_of(request.headers)
+        scene = files.clay if surface == "clay" else files.scene
+        pair = None if result.before is None else (str(result.before), str(result.after))
+        numbers = [str(one) for one in range(1, count + 1)]
+        return (
+            gr.Radio(numbers, value=str(number), visible=count > 1),
+            _path(scene),
+            _path(files.texture),
+            pair,
+            costs_html(language, result.costs),
+            gr.Tab(visible=bool(result.maps)),
+            result.maps,
+            gr.Tab(visible=files.turntable is not None),
+            _path(files.turntable),
+            *(_offer(path) for path in (files.texture, files.scene, files.obj_zip, made.everything)),
+        )
+
+    def pick(self, found: Found | None, click: gr.SelectData) -> Any:
+        """The face that was clicked on; the smallest box there is the most likely meant."""
+        if found is None:
+            return gr.skip()
+        x, y = (place / found.scale for place in click.index)
+        hit = [
+            (face.box.area, number)
+            for number, face in enumerate(found.faces, 1)
+            if face.box.left <= x <= face.box.right and face.box.top <= y <= face.box.bottom
+        ]
+        return str(min(hit)[1]) if hit else gr.skip()
+
+    async def outline(self, found: Found | None, face: str, request: gr.Request) -> Any:
+        """The photo again, the chosen face's box in colour."""
+        if found is None:
+            return gr.skip()
+        photo = await self._open(found.photo_path, request)
+        chosen = None if face == ALL_FACES else int(face) - 1
+        return await asyncio.to_thread(outlines, photo, found.faces, chosen)
+
+    def leave(self, request: gr.Request) -> None:
+        self.sessions.end(request.session_hash or "")
+
+    async def _open(self, photo_path: str, request: gr.Request) -> Photo:
+        self.sessions.hold(request.session_hash or "", Path(photo_path))
+        return await asyncio.to_thread(hrn_opt.open_photo, photo_path, limits=self.settings.photo_limits)
+
+    def _choice(self, model: str, precision: str) -> ModelChoice:
+        """The embedded model has one precision, whatever was chosen for the other."""
+        chosen = self.models.resolve(ModelChoice(model))
+        return chosen if chosen.name == BUILTIN else self.models.resolve(ModelChoice(chosen.name, precision))
+
+
+def _faces(picture: np.ndarray, found: Found, language: str) -> tuple[Any, ...]:
+    """Values of the outlined photo, the choice of a face, and what was found."""
+    count = len(found.faces)
+    choices = [(str(number), str(number)) for number in range(1, count + 1)]
+    choices.append((say(language, "all_faces"), ALL_FACES))
+    return gr.Image(picture, visible=True), gr.Radio(choices, value=FIRST_FACE, visible=count > 1), found
+
+
+def _no_faces() -> tuple[Any, ...]:
+    return gr.Image(None, visible=False), gr.Radio(value=FIRST_FACE, visible=False), None
+
+
+def _toast(language: str, sentence: str) -> gr.Error:
+    return gr.Error(escape(sentence), title=say(language, "failed"), print_exception=False)
+
+
+def _path(path) -> str | None:
+    return None if path is None else str(path)
+
+
+def _offer(path) -> gr.DownloadButton:
+    return gr.DownloadButton(value=_path(path), interactive=path is not None)
+
+
+# What `create` fills: progress, Create, Cancel, four downloads, and all of it for `show`, which lets them be pressed.
+def _begun(progress: str) -> tuple[Any, ...]:
+    return progress, *_buttons(running=True), *[None] * 5
+
+
+def _going_on(progress: str) -> tuple[Any, ...]:
+    return progress, *[gr.skip()] * 7
+
+
+def _ended(progress: str) -> tuple[Any, ...]:
+    return progress, *_buttons(running=False), *[gr.skip()] * 5
+
+
+def _finished(progress: str, made: Made) -> tuple[Any, ...]:
+    files = made.results[0].files
+    paths = (files.texture, files.scene, files.obj_zip, made.everything)
+    return progress, *_buttons(running=False), *map(_path, paths), made
+
+
+def _buttons(running: bool) -> tuple[gr.Button, gr.Button]:
+    return gr.Button(interactive=not running), gr.Button(interactive=running)

@@ -1,0 +1,39 @@
+"""Looks: Gradio's soft theme with the visitor's own fonts, and what the theme does not say."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+FONT = ["system-ui", "sans-serif"]  # the visitor's own: nothing to download
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Soft(primary_hue="teal", neutral_hue="slate", font=FONT, font_mono=["monospace"])
+
+
+CSS = """
+.gradio-container { width: 100%; max-width: 1320px !important; margin: 0 auto !important; }
+.intro h1 { margin-bottom: .25rem; }
+.progress { min-height: 6.5rem; }
+.bar { height: 6px; border-radius: 3px; background: var(--border-color-primary); overflow: hidden; }
+.bar > i { display: block; height: 100%; background: var(--color-accent); transition: width .25s; }
+.note { margin: .6rem 0; font-size: 1.05rem; color: var(--body-text-color); }
+.note.failed { color: var(--error-text-color); font-weight: 600; }
+.advice { margin: .25rem 0; color: var(--body-text-color-subdued); }
+.stages { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 0; padding: 0; list-style: none;
+  color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
+.stages li::before { content: "○ "; }
+.stages li.done { color: var(--body-text-color); }
+.stages li.done::before { content: "✓ "; color: var(--color-accent); }
+.stages li.now::before { content: "● "; color: var(--color-accent); animation: pulse 1s infinite alternate; }
+@keyframes pulse { to { opacity: .25; } }
+@media (prefers-reduced-motion: reduce) { .stages li.now::before { animation: none; } .bar > i { transition: none; } }
+.costs, .costs tr, .costs th, .costs td { border: none !important; background: none !important; }
+.costs { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.costs th, .costs td { padding: .3rem .5rem; text-align: left; font-weight: normal; }
+.costs th { white-space: nowrap; width: 1%; }
+.costs td.number { white-space: nowrap; width: 1%; text-align: right; }
+.costs i { display: block; height: 12px; min-width: 2px; border-radius: 3px; background: var(--color-accent); }
+.costs i.memory { background: var(--neutral-400); height: 6px; margin-top: 3px; }
+.downloads { flex-wrap: wrap; }
+"""

@@ -1,0 +1,186 @@
+"""Every word on the page, in English and Chinese.
+
+What stands in widgets is translated by the browser (gr.I18n); what the server writes while it works follows the
+browser's Accept-Language. Errors carry their English sentence; the Chinese one is found by class and reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gradio as gr
+
+from hrn_opt.errors import HrnOptError
+from hrn_opt.types import Advice, Stage
+
+LANGUAGES = ("en", "zh")
+
+# key: English, Chinese
+WORDS: dict[str, tuple[str, str]] = {
+    "title": ("Photo to 3D face", "照片变三维人脸"),
+    "intro": (
+        "Give one photo of a face; get back a textured 3D face. Nothing leaves this machine.",
+        "给一张人脸照片，得到带纹理的三维人脸。照片不会离开这台机器。",
+    ),
+    "photo": ("Photo", "照片"),
+    "faces_found": ("Faces found", "找到的人脸"),
+    "which_face": ("Which face", "选择人脸"),
+    "all_faces": ("All", "全部"),
+    "example": ("Try this one", "试试这张"),
+    "choices": ("Choices", "选项"),
+    "model": ("Model", "模型"),
+    "model_auto": ("Best one here", "本机最佳"),
+    "model_builtin": ("Embedded: at once, on any machine", "内置：任何机器上即时可用"),
+    "model_hrn": ("HRN: finer, with wrinkles", "HRN：更精细，含皱纹"),
+    "texture_size": ("Texture size (pixels)", "纹理尺寸（像素）"),
+    "amount": ("What to make", "生成内容"),
+    "amount_texture": ("Texture only", "仅纹理"),
+    "amount_mesh": ("Texture and 3D", "纹理与三维"),
+    "amount_turntable": ("Everything, turntable too", "全部，含旋转动画"),
+    "precision": ("Precision (HRN)", "精度（HRN）"),
+    "precision_auto": ("Automatic", "自动"),
+    "create": ("Create", "生成"),
+    "cancel": ("Cancel", "取消"),
+    "shown_face": ("Shown face", "显示的人脸"),
+    "tab_scene": ("3D", "三维"),
+    "tab_texture": ("Texture", "纹理"),
+    "tab_compare": ("On the photo", "对照照片"),
+    "tab_maps": ("Maps", "贴图"),
+    "tab_turntable": ("Turntable", "旋转"),
+    "tab_cost": ("Time and memory", "时间与内存"),
+    "surface": ("Surface", "表面"),
+    "textured": ("Textured", "带纹理"),
+    "clay": ("Clay", "素模"),
+    "compare": ("The photo, and the mesh over it", "照片与叠加的网格"),
+    "maps": ("Normals and displacement", "法线与位移"),
+    "get_texture": ("Texture", "纹理"),
+    "get_scene": ("GLB", "GLB"),
+    "get_obj": ("OBJ", "OBJ"),
+    "get_everything": ("All (zip)", "全部（zip）"),
+    "idle": ("The result appears here.", "结果将显示在这里。"),
+    "looking": ("Looking for faces …", "正在找人脸……"),
+    "found_one": ("One face found. Press Create.", "找到一张人脸。请按“生成”。"),
+    "found_many": (
+        "{count} faces found. Pick one, or all, and press Create.",
+        "找到 {count} 张人脸。选一张或全部，再按“生成”。",
+    ),
+    "waiting": ("Waiting: {position} before this photo", "排队中：前面还有 {position} 张"),
+    "waiting_model": ("Waiting until the model is loaded …", "等待模型载入……"),
+    "loading": ("Loading the model …", "正在载入模型……"),
+    "working": ("Working …", "处理中……"),
+    "working_on": ("Face {number} of {count} …", "第 {number} 张，共 {count} 张……"),
+    "writing": ("Writing the files …", "正在写文件……"),
+    "done": ("Done in {seconds} s.", "完成，用时 {seconds} 秒。"),
+    "left_out": ("{count} of the faces are left out: {why}", "有 {count} 张人脸未处理：{why}"),
+    "stopped": ("Stopped.", "已停止。"),
+    "failed": ("That did not work", "未能完成"),
+    "broken": (
+        "Something went wrong here; the server's log says what. Try another photo.",
+        "服务器出错了，详情见服务器日志。请换一张照片再试。",
+    ),
+    "no_photo": (
+        "There is no photo yet; drop one on the left, paste one, or use the camera.",
+        "还没有照片；请拖入、粘贴，或用摄像头拍一张。",
+    ),
+    "hrn_missing": (
+        "HRN is not on this machine: `./start.sh fetch` gets it (1.1 GB).",
+        "本机没有 HRN：运行 `./start.sh fetch` 下载（1.1 GB）。",
+    ),
+    "hrn_fetched_in_part": (
+        "HRN is fetched in part: `./start.sh fetch` goes on.",
+        "HRN 只下载了一部分：运行 `./start.sh fetch` 继续。",
+    ),
+    "hrn_not_prepared": (
+        "HRN is fetched, not prepared: `./start.sh fetch` does it.",
+        "HRN 已下载但未准备：运行 `./start.sh fetch`。",
+    ),
+    "hrn_without_detectors": (
+        "HRN lacks its detector files: `./start.sh fetch` gets them.",
+        "HRN 缺少检测文件：运行 `./start.sh fetch` 获取。",
+    ),
+    "hrn_damaged": (
+        "HRN's files are damaged: `./start.sh fetch` makes them anew.",
+        "HRN 文件已损坏：运行 `./start.sh fetch` 重新生成。",
+    ),
+    "stage_find": ("Find the face", "寻找人脸"),
+    "stage_align": ("Place the landmarks", "定位关键点"),
+    "stage_shape": ("Shape the head", "塑造形状"),
+    "stage_detail": ("Carve the details", "雕刻细节"),
+    "stage_texture": ("Unwrap the skin", "展开皮肤"),
+    "stage_finish": ("Finish", "收尾"),
+    "cost_seconds": ("{seconds} s", "{seconds} 秒"),
+    "cost_memory": ("{gigabytes} GB in memory after it", "之后占用内存 {gigabytes} GB"),
+}
+
+STAGE_KEYS = {stage: f"stage_{stage.value}" for stage in Stage}
+
+# Errors by class, and by class and reason; the English sentence is the error's own.
+ERRORS_ZH: dict[str, str] = {
+    "PhotoMissing": "没有照片；请拖入、粘贴，或用摄像头拍一张。",
+    "PhotoEmpty": "{photo} 是空文件；请重新保存或下载。",
+    "PhotoUnreadable": "{photo} 无法读取；请换一张 JPEG、PNG 或 WebP 照片。",
+    "PhotoUnreadable.damaged": "{photo} 已损坏或不完整；请重新保存或下载。",
+    "PhotoUnreadable.no picture": "{photo} 不是可识别的图片；请使用 JPEG、PNG、WebP、BMP、TIFF 或 GIF。",
+    "PhotoUnreadable.video": "{photo} 是视频；请使用静态照片。",
+    "PhotoFormatUnsupported": "不支持 {photo} 的格式（{format}）；请另存为 JPEG 或 PNG。",
+    "PhotoTooSmall": "{photo} 只有 {width_px}×{height_px} 像素；每边至少需要 {least_px} 像素。",
+    "PhotoTooLarge.bytes": "{photo} 超过 {most} MB；请使用较小的文件。",
+    "PhotoTooLarge.pixels": "{photo} 超过 {most} 百万像素；请先缩小。",
+    "NoFaceFound": "没有找到人脸；请使用清晰、光线好、正面或半侧面的照片。",
+    "FaceNotThere": "没有第 {face} 张人脸（从 0 数起）；共找到 {count} 张。",
+    "FaceTooSmall": "人脸只有 {width_px} 像素宽，至少需要 {least_px}；请使用更近或更大的照片，不要用放大过的。",
+    "PhotoTooDark": "人脸几乎全黑；请使用脸部有光的照片。",
+    "FaceTurnedTooFar": "人脸转过了 {yaw_deg}°，有一半看不见；请使用正面或半侧面的照片（不超过 {most_deg}°）。",
+    "ModelMissing": "模型 {model} 不在这台机器上；请运行 ./start.sh fetch，或选择内置模型。",
+    "ModelDamaged": "模型文件已损坏；请运行 ./start.sh fetch 重新获取。",
+    "PackError": "HRN 模型文件不可用；请运行 ./start.sh fetch。",
+    "OptionInvalid": "选项无效；请重新载入页面再试。",
+    "Stopped": "已停止。",
+    "QueueFull": "等待的照片已满（{most_jobs} 张）；请一分钟后再试。",
+    "DeadlinePassed": "这张照片超过了 {deadline_s} 秒，已放弃；请稍后再试，或选较小的纹理。",
+    "OutOfMemory": "内存不足；请选较小的纹理，或等排队的照片少些再试。",
+    "InputError": "输入无法使用；请换一张照片再试。",
+    "HrnOptError": "未能完成；请换一张照片再试。",
+}
+
+ADVICE_ZH = {
+    "FaceSmall": "人脸只有 {width_px} 像素宽：达到 {good_px} 像素会更像。",
+    "PhotoDark": "脸部偏暗：光线更好时，形状和颜色会更好。",
+    "FaceTurned": "人脸转过了 {yaw_deg}°：远侧有一部分是近侧的镜像。",
+}
+
+
+def i18n() -> gr.I18n:
+    """What the browser translates widgets with."""
+    return gr.I18n(
+        **{language: {key: texts[n] for key, texts in WORDS.items()} for n, language in enumerate(LANGUAGES)}
+    )
+
+
+def language_of(headers: Mapping[str, str]) -> str:
+    """ "zh" or "en": the first of the browser's languages that is one of them."""
+    for wish in headers.get("accept-language", "").split(","):
+        language = wish.split(";")[0].strip().lower().split("-")[0]
+        if language in LANGUAGES:
+            return language
+    return "en"
+
+
+def say(language: str, key: str, **values: object) -> str:
+    return WORDS[key][LANGUAGES.index(language)].format(**values)
+
+
+def say_error(language: str, error: HrnOptError) -> str:
+    """The error's own sentence, or the Chinese one of its class, or of the nearest class above that has one."""
+    if language == "en":
+        return str(error)
+    reason = error.values.get("reason")
+    for kind in type(error).__mro__:
+        for key in (f"{kind.__name__}.{reason}", kind.__name__):
+            if key in ERRORS_ZH:
+                return ERRORS_ZH[key].format(**error.values)
+    return str(error)
+
+
+def say_advice(language: str, advice: Advice) -> str:
+    return advice.message if language == "en" else ADVICE_ZH[advice.key].format(**advice.values)

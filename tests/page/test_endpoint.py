@@ -1,0 +1,80 @@
+"""The page's endpoint as the README calls it: the library's texture, pixel for pixel, and the command line's too."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hrn_opt
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def address():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + 90
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", port)) and time.monotonic() < until and process.poll() is None:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def texture(example_photo) -> np.ndarray:
+    return hrn_opt.load("builtin").reconstruct(example_photo, texture_size=512).texture.rgb
+
+
+def pixels(path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def test_python_client(address, example_photo, texture, tmp_path):
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False, download_files=tmp_path)
+    said, texture_png, glb, obj_zip, everything_zip = client.predict(
+        handle_file(str(example_photo)), texture_size=512, amount="mesh", face="1", model="auto", precision="auto",
+        api_name="/create",
+    )  # fmt: skip
+    assert "Done in" in said and np.array_equal(pixels(texture_png), texture)
+    names = [Path(path).name for path in (texture_png, glb, obj_zip, everything_zip)]
+    assert names == ["astronaut.png", "astronaut.glb", "astronaut.zip", "astronaut.everything.zip"]
+    assert Path(glb).read_bytes().startswith(b"glTF")
+
+
+def test_curl(address, example_photo, texture, tmp_path):
+    script = re.search(r"```sh\n(page=.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    script = script.replace("http://127.0.0.1:8080", address).replace("me.jpg", str(example_photo))
+    said = subprocess.run(
+        ["bash", "-c", script.replace(", 1024,", ", 512,")], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert "event: complete" in said
+    url = re.findall(r'"url": *"([^"]+astronaut.png)"', said)[-1]
+    file = tmp_path / "texture.png"
+    subprocess.run(["curl", "-sf", "-o", str(file), url], check=True, timeout=60)
+    assert np.array_equal(pixels(file), texture)
+
+
+def test_command_line(example_photo, texture, tmp_path):
+    arguments = ["-m", "hrn_opt", str(example_photo), "--out", str(tmp_path), "--texture-size", "512"]
+    subprocess.run([sys.executable, *arguments, "--model", "builtin"], cwd=ROOT, check=True, timeout=60)
+    assert np.array_equal(pixels(tmp_path / "astronaut.png"), texture)

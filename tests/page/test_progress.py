@@ -1,0 +1,39 @@
+"""The HTML of progress and costs."""
+
+from hrn_opt.types import Stage, StageEvent
+from page.progress import Cost, Ticker, costs_html, idle, refused
+
+
+def test_stages_tick_as_they_end():
+    ticker = Ticker("en")
+    assert ticker.working("Working …").count("<li") == 5 and "done" not in ticker.working("Working …")
+    ticker.add(StageEvent(Stage.FIND, 0.2, 0.123))
+    shown = ticker.working("Working …")
+    assert '<li class="done">Find the face 0.12 s</li>' in shown and "<li class=now>Place the landmarks</li>" in shown
+    assert 'aria-valuenow="20"' in shown
+    ended = ticker.ended("Stopped.")
+    assert "Place the landmarks" not in ended and "Find the face" in ended
+
+
+def test_a_detail_stage_shows_once_it_was_there():
+    ticker = Ticker("zh")
+    ticker.add(StageEvent(Stage.DETAIL, 0.5, 1.0))
+    assert "雕刻细节 1.00 秒" in ticker.working("处理中……")
+
+
+def test_another_face_begins_anew():
+    ticker = Ticker("en")
+    ticker.add(StageEvent(Stage.FIND, 0.2, 0.1))
+    ticker.begin_next()
+    assert "done" not in ticker.working("x") and ticker.fraction == 0
+
+
+def test_what_visitors_named_is_escaped():
+    assert "<script>" not in refused("<script>.jpg is no picture") + Ticker("en").ended("x", advice=("<script>",))
+    assert 'class="note failed"' in refused("no") and 'class="note"' in idle("en")
+
+
+def test_costs_are_bars_against_the_largest():
+    html = costs_html("en", (Cost(Stage.FIND, 0.5, 1.0), Cost(Stage.TEXTURE, 1.0, 2.0)))
+    assert "width:50%" in html and "width:100%" in html and "0.50 s" in html and "2.00 GB" in html
+    assert costs_html("en", ()) == '<table class="costs"></table>'
