@@ -1,118 +1,15 @@
 """The page as a visitor meets it: a real Chromium, a real server, the embedded model."""
 
-import io
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
+from tests.browser.visits import DESKTOP, PHONE, ROOT, create, give, pixels_of, serving, show_tab
+
 pytestmark = pytest.mark.browser
-
-ROOT = Path(__file__).parent.parent.parent
-STARTS_WITHIN_S = 90  # two busy cores and cold files; 6 s are usual
-ANSWERS_WITHIN_MS = 60_000
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless Chromium; without one the tests are skipped, but fail where CI says it must be there."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Address of a running page, and the folder that holds its temporary files."""
-    with _serving(tmp_path_factory.mktemp("page")) as served:
-        yield served
-
-
-@contextmanager
-def _serving(temporary, *flags):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (temporary / "server.log").open("w+")
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port), *flags], cwd=ROOT, env=environment, stdout=log, stderr=log
-    )
-    try:
-        _wait_for_port(port, process, Path(log.name))
-        yield f"http://127.0.0.1:{port}", temporary
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, "the server did not end well when told to"
-        assert not list(temporary.glob("hrn_opt_*")), "the server left files behind"
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        log.close()
-
-
-def _wait_for_port(port, process, log_path):
-    until = time.monotonic() + STARTS_WITHIN_S
-    while time.monotonic() < until and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    pytest.fail(f"app.py did not serve:\n{log_path.read_text()}")
-
-
-@pytest.fixture
-def open_page(chromium, server):
-    """Opens the page at a size; afterwards nothing may have been asked of another machine."""
-    contexts, hosts = [], set()
-
-    def open_at(viewport, address=server[0], **options):
-        context = chromium.new_context(**{"viewport": viewport, "accept_downloads": True, "locale": "en-US", **options})
-        context.set_default_timeout(ANSWERS_WITHIN_MS)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
-        page.goto(address)
-        page.locator("#create").wait_for()
-        return page
-
-    yield open_at
-    for context in contexts:
-        context.close()
-    assert hosts <= {"127.0.0.1", None}, hosts  # None: data: and blob: addresses
-
-
-def give(page, photo):
-    """Chooses a photo and waits until its upload has ended."""
-    with page.expect_response(lambda response: "/upload" in response.url):
-        page.locator("#photo input[type=file]").set_input_files(str(photo))
-    page.locator("#photo img").first.wait_for(state="attached")
-
-
-def create(page):
-    page.locator("#create").click()
-
-
-def pixels_of(element):
-    """An RGB picture of what a person sees there."""
-    return Image.open(io.BytesIO(element.screenshot())).convert("RGB")
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -130,15 +27,6 @@ def test_a_photo_becomes_a_texture_and_a_3d_view(open_page, example_photo, viewp
     show_tab(page, "On the photo")
     assert page.locator("#compare img").count() >= 2
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]  # nothing hangs over the side
-
-
-def show_tab(page, name):
-    """Also where the row of tabs is too narrow for all of them."""
-    tab = page.get_by_role("tab", name=name)
-    if not tab.is_visible():
-        page.locator(".overflow-menu button").first.click()
-        tab = page.locator(".overflow-dropdown button", has_text=name)
-    tab.click()
 
 
 def _fills_the_viewer(picture):
@@ -396,7 +284,7 @@ def test_two_tabs_at_once(open_page, example_photo, group_photo):
 
 
 def test_a_full_queue_says_so(open_page, example_photo, tmp_path):
-    with _serving(tmp_path, "--most-jobs", "1") as (address, _):
+    with serving(tmp_path, "--most-jobs", "1") as (address, _):
         first, second = open_page(DESKTOP, address), open_page(DESKTOP, address)
         for page in (first, second):
             give(page, example_photo)

@@ -1,0 +1,68 @@
+"""The page with HRN on it: a made-up pack of full size, whose stages take as long as the published one's."""
+
+import time
+import zipfile
+
+import pytest
+
+from tests.browser.visits import DESKTOP, create, give, serving, show_tab
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FREE_WITHIN_S = 6  # the longest stage takes two, and the machine is shared
+
+
+@pytest.fixture(scope="module")
+def hrn_server(tmp_path_factory):
+    from hrn_opt.hrn.prepare import prepare
+    from hrn_opt.hrn.synthetic import write_pack
+
+    home = tmp_path_factory.mktemp("home")
+    prepare(write_pack(home / "made", seed=2, size="full"), home / "prepared")
+    with serving(tmp_path_factory.mktemp("hrn_page"), HRN_OPT_HOME=str(home)) as served:
+        yield served[0]
+
+
+@pytest.fixture
+def page(open_page, hrn_server, example_photo):
+    """The photo is given, its faces are outlined, everything is asked for."""
+    page = open_page(DESKTOP, hrn_server)
+    page.locator("#choices button").first.click()
+    page.locator("#amount label", has_text="Everything").click()
+    give(page, example_photo)
+    page.locator("#outlined img").wait_for()
+    return page
+
+
+@pytest.mark.parametrize("ticked", range(6))
+def test_cancel_during_each_stage_frees_the_machine(page, hrn_server, ticked):
+    """After so many stages: during the finding (known already, so none), …, and the turntable last."""
+    create(page)
+    if ticked:
+        page.locator(".stages .done").nth(ticked - 1).wait_for()
+    page.locator("#cancel").click()
+    page.locator(".note", has_text="Stopped").wait_for()
+    until = time.monotonic() + FREE_WITHIN_S
+    while time.monotonic() < until and page.request.get(f"{hrn_server}/healthz").json()["jobs"]:
+        page.wait_for_timeout(50)
+    assert page.request.get(f"{hrn_server}/healthz").json()["jobs"] == 0
+    assert page.locator("#create").is_enabled() and page.locator("#get-texture").is_disabled()
+
+
+def test_all_views_and_downloads(page):
+    create(page)
+    page.get_by_text("Done in").wait_for(timeout=120_000)
+    assert "Carve the details" in page.locator("#progress").inner_text()
+    show_tab(page, "Maps")
+    page.locator("#maps img").nth(1).wait_for()
+    show_tab(page, "Turntable")
+    page.wait_for_function("document.querySelector('#turntable img')?.naturalWidth > 100")
+    show_tab(page, "Time and memory")
+    assert page.locator("#costs tr").count() == 6
+    with page.expect_download() as download:
+        page.locator("#get-everything").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        endings = {name.split(".", 1)[1].split("_")[0] for name in archive.namelist()}
+    assert {"png", "glb", "clay.glb", "obj", "mtl", "overlay.jpg", "normal.png", "displacement"} <= endings
+    assert {"turntable.webp", "dense.glb", "lit.glb"} <= endings
