@@ -14,9 +14,10 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
 import hrn_opt
-from hrn_opt.errors import FaceUnusable, HrnOptError, Stopped
+from hrn_opt.errors import FaceUnusable, HrnOptError, OptionInvalid, Stopped
 from hrn_opt.export import safe_stem
 from hrn_opt.loading import BUILTIN
 from hrn_opt.serving.models import ModelChoice, Models
@@ -127,8 +128,9 @@ class Callbacks:
             return
         picture = await asyncio.to_thread(outlines, photo, faces)
         found = Found(photo_path, choice, faces, picture.shape[1] / photo.size_hw[1])
+        outlined = await asyncio.to_thread(self._kept, picture, request)
         key = "found_one" if len(faces) == 1 else "found_many"
-        yield idle(language, key, count=len(faces)), *_faces(picture, found, language)
+        yield idle(language, key, count=len(faces)), *_faces(outlined, found, language)
 
     async def create(
         self,
@@ -179,7 +181,7 @@ class Callbacks:
             asked = replace(asked, faces=faces)
             numbers = range(len(faces))
         else:
-            numbers = range(int(face) - 1, int(face))
+            numbers = _number(face)
         for count, number in enumerate(numbers, 1):
             many = len(numbers) > 1
             ticker.begin_next()
@@ -265,7 +267,8 @@ class Callbacks:
             return gr.skip()
         photo = await self._open(found.photo_path, request)
         chosen = None if face == ALL_FACES else int(face) - 1
-        return await asyncio.to_thread(outlines, photo, found.faces, chosen)
+        picture = await asyncio.to_thread(outlines, photo, found.faces, chosen)
+        return await asyncio.to_thread(self._kept, picture, request)
 
     def leave(self, request: gr.Request) -> None:
         self.sessions.end(request.session_hash or "")
@@ -274,22 +277,35 @@ class Callbacks:
         self.sessions.hold(request.session_hash or "", Path(photo_path))
         return await asyncio.to_thread(hrn_opt.open_photo, photo_path, limits=self.settings.photo_limits)
 
+    def _kept(self, picture: np.ndarray, request: gr.Request) -> str:
+        """Its file, which goes with the visitor; Gradio would keep a copy of its own for longer."""
+        path = self.sessions.room(request.session_hash or "") / "outlined.jpg"
+        Image.fromarray(picture).save(path, quality=90)
+        return str(path)
+
     def _choice(self, model: str, precision: str) -> ModelChoice:
         """The embedded model has one precision, whatever was chosen for the other."""
         chosen = self.models.resolve(ModelChoice(model))
         return chosen if chosen.name == BUILTIN else self.models.resolve(ModelChoice(chosen.name, precision))
 
 
-def _faces(picture: np.ndarray, found: Found, language: str) -> tuple[Any, ...]:
+def _faces(outlined: str, found: Found, language: str) -> tuple[Any, ...]:
     """Values of the outlined photo, the choice of a face, and what was found."""
     count = len(found.faces)
     choices = [(str(number), str(number)) for number in range(1, count + 1)]
     choices.append((say(language, "all_faces"), ALL_FACES))
-    return gr.Image(picture, visible=True), gr.Radio(choices, value=FIRST_FACE, visible=count > 1), found
+    return gr.Image(outlined, visible=True), gr.Radio(choices, value=FIRST_FACE, visible=count > 1), found
 
 
 def _no_faces() -> tuple[Any, ...]:
     return gr.Image(None, visible=False), gr.Radio(value=FIRST_FACE, visible=False), None
+
+
+def _number(face: str) -> range:
+    """Of the one face that was asked for, from 0."""
+    if not (face.isascii() and face.isdigit() and int(face) > 0):
+        raise OptionInvalid(f"face={face!r} is not known; use '1' for the largest, '2' …, or '{ALL_FACES}'.")
+    return range(int(face) - 1, int(face))
 
 
 def _toast(language: str, sentence: str) -> gr.Error:

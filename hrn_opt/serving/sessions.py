@@ -36,7 +36,7 @@ class Sessions:
         self._root = root
         self._kept_runs = kept_runs
         self._runs: dict[str, list[Run]] = {}
-        self._photos: dict[str, set[Path]] = {}
+        self._photos: dict[str, set[Path]] = {}  # folders: of uploads, and of what shows them
         self._spared: frozenset[Path] = frozenset()
         self._lock = threading.Lock()
 
@@ -55,6 +55,14 @@ class Sessions:
         for old in leaving:
             _end_run(old)
         return run
+
+    def room(self, session: str) -> Path:
+        """A new empty folder that goes when the session does."""
+        folder = self._root.resolve() / secrets.token_urlsafe(16)
+        folder.mkdir(mode=0o700, parents=True)
+        with self._lock:
+            self._photos.setdefault(session, set()).add(folder)
+        return folder
 
     def hold(self, session: str, photo: Path) -> None:
         """Has the upload's folder deleted with the last session that holds it: equal uploads share one."""

@@ -84,7 +84,7 @@ def test_a_text_file_gets_a_clear_sentence(open_page, tmp_path):
     note.wait_for()
     assert note.inner_text().startswith("holiday.jpg is not a picture")
     assert "Traceback" not in page.content() and str(ROOT) not in page.content()
-    assert page.locator("#cancel").is_disabled()
+    page.locator("#cancel:disabled").wait_for()
 
 
 def test_no_photo_gets_a_clear_sentence(open_page):
@@ -98,12 +98,18 @@ def test_leaving_deletes_what_was_made(open_page, server, example_photo):
     give(page, example_photo)
     create(page)
     page.get_by_text("Done in").wait_for()
-    assert list(server[1].glob("hrn_opt_*/*/*/astronaut.glb"))
+    assert list(server[1].glob("hrn_opt_*/*/*/astronaut.glb")) and list(server[1].glob("hrn_opt_*/*/outlined.jpg"))
     page.close()
+
+    def left():
+        return [
+            path for kind in ("*/*/astronaut.glb", "*/outlined.jpg") for path in server[1].glob(f"hrn_opt_*/{kind}")
+        ]
+
     until = time.monotonic() + 20
-    while list(server[1].glob("hrn_opt_*/*/*/astronaut.glb")) and time.monotonic() < until:
+    while left() and time.monotonic() < until:
         time.sleep(0.2)
-    assert not list(server[1].glob("hrn_opt_*/*/*/astronaut.glb"))
+    assert not left()
 
 
 def test_the_server_fetches_nothing_for_others(open_page, server):

@@ -61,6 +61,17 @@ def test_python_client(address, example_photo, texture, tmp_path):
     assert Path(glb).read_bytes().startswith(b"glTF")
 
 
+@pytest.mark.parametrize("face", ["0", "-1", "two", "9"])
+def test_a_face_that_is_not_there_is_refused(address, example_photo, tmp_path, face):
+    from gradio_client import Client, handle_file
+
+    job = Client(address, verbose=False, download_files=tmp_path).submit(
+        handle_file(str(example_photo)), face=face, api_name="/create"
+    )
+    assert job.exception(timeout=60) is not None
+    assert "server's log" not in job.outputs()[-1][0] and 'class="note failed"' in job.outputs()[-1][0]
+
+
 def test_curl(address, example_photo, texture, tmp_path):
     script = re.search(r"```sh\n(page=.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
     script = script.replace("http://127.0.0.1:8080", address).replace("me.jpg", str(example_photo))

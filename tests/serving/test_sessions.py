@@ -91,3 +91,12 @@ def test_the_janitor_sweeps_by_itself_and_stops(tmp_path):
         time.sleep(0.01)
     janitor.close()
     assert not run.folder.exists() and not janitor._thread.is_alive()
+
+
+def test_a_room_goes_with_its_session(tmp_path):
+    sessions = Sessions(tmp_path)
+    mine, other = sessions.room("me"), sessions.room("you")
+    (mine / "outlined.jpg").write_bytes(b"x")
+    assert mine != other and mine.stat().st_mode & 0o077 == 0
+    sessions.end("me")
+    assert not mine.exists() and other.is_dir()
