@@ -228,7 +228,8 @@ def test_the_texture_alone_has_no_mesh(open_page, example_photo):
     give(page, example_photo)
     create(page)
     page.get_by_text("Done in").wait_for()
-    assert page.locator("#get-scene").is_disabled() and page.locator("#get-texture").is_enabled()
+    page.locator("#get-texture:enabled").wait_for()
+    assert page.locator("#get-scene").is_disabled()
 
 
 def test_cancel_frees_the_machine_and_the_next_photo_runs(open_page, example_photo):
@@ -240,7 +241,7 @@ def test_cancel_frees_the_machine_and_the_next_photo_runs(open_page, example_pho
     page.locator(".stages .done", has_text="Unwrap").wait_for()
     page.locator("#cancel").click()
     page.locator(".note", has_text="Stopped").wait_for()
-    assert page.locator("#cancel").is_disabled()
+    page.locator("#cancel:disabled").wait_for()
     page.locator("#amount label", has_text="Texture only").click()
     began = time.monotonic()
     create(page)
