@@ -17,7 +17,15 @@ import numpy as np
 from PIL import Image
 
 import hrn_opt
-from hrn_opt.errors import FaceUnusable, HrnOptError, OptionInvalid, Stopped
+from hrn_opt.errors import (
+    FaceUnusable,
+    HrnOptError,
+    OptionInvalid,
+    PhotoEmpty,
+    PhotoFormatUnsupported,
+    PhotoUnreadable,
+    Stopped,
+)
 from hrn_opt.export import safe_stem
 from hrn_opt.loading import BUILTIN
 from hrn_opt.serving.models import ModelChoice, Models
@@ -34,6 +42,7 @@ log = logging.getLogger("hrn_opt.page")
 
 ALL_FACES = "all"
 FIRST_FACE = "1"
+UNREADABLE = (PhotoEmpty, PhotoFormatUnsupported, PhotoUnreadable)
 
 
 @dataclass(frozen=True)
@@ -113,24 +122,28 @@ class Callbacks:
     async def find(
         self, photo_path: str | None, model: str, precision: str, request: gr.Request
     ) -> AsyncIterator[tuple[Any, ...]]:
-        """Progress, the outlined photo, the choice of a face, and what was found."""
+        """Progress, the photo, its outlined copy, the choice of a face, and what was found.
+
+        A photo that cannot be read goes from its box, where a browser would show a broken picture; why, stays.
+        """
         language = language_of(request.headers)
         if photo_path is None:
-            yield idle(language), *_no_faces()
+            yield gr.skip(), gr.skip(), *_no_faces()
             return
-        yield idle(language, "looking"), *[gr.skip()] * 3
+        yield idle(language, "looking"), *[gr.skip()] * 4
         choice = self._choice(model, precision)
         try:
             photo = await self._open(photo_path, request)
             faces = await self.worker.find(photo, choice)
         except HrnOptError as error:
-            yield refused(say_error(language, error)), *_no_faces()
+            photo_box = None if isinstance(error, UNREADABLE) else gr.skip()
+            yield refused(say_error(language, error)), photo_box, *_no_faces()
             return
         picture = await asyncio.to_thread(outlines, photo, faces)
         found = Found(photo_path, choice, faces, picture.shape[1] / photo.size_hw[1])
         outlined = await asyncio.to_thread(self._kept, picture, request)
         key = "found_one" if len(faces) == 1 else "found_many"
-        yield idle(language, key, count=len(faces)), *_faces(outlined, found, language)
+        yield idle(language, key, count=len(faces)), gr.skip(), *_faces(outlined, found, language)
 
     async def create(
         self,

@@ -17,8 +17,15 @@ from page.words import WORDS, i18n, language_of, say
 
 EXAMPLE_PHOTO = Path(__file__).resolve().parent.parent / "examples" / "astronaut.jpg"
 TEXTURE_SIZES = (512, 1024, 2048, 4096)
-RESULT_HEIGHT_PX = 460
+PHOTO_HEIGHT_PX = 300
+COMPARE_HEIGHT_PX = 540
+RESULT_HEIGHT = "58vh"  # tabs, view and downloads together fill the window
 AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+# They lie below the fold where the window is narrow.
+RESULTS_INTO_SIGHT = """() => {
+    const results = document.querySelector('#results'), top = results.getBoundingClientRect().top;
+    if (top > window.innerHeight / 2) results.scrollIntoView({behavior: 'smooth'});
+}"""
 WORDS_IN_BROWSER = i18n()
 
 
@@ -29,6 +36,7 @@ class Inputs:
     face: gr.Radio
     create: gr.Button
     cancel: gr.Button
+    progress: gr.HTML
     model: gr.Radio
     model_state: gr.Markdown
     texture_size: gr.Radio
@@ -43,7 +51,6 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    progress: gr.HTML
     shown_face: gr.Radio
     surface: gr.Radio
     scene: gr.Model3D
@@ -74,10 +81,10 @@ def build_page(callbacks: Callbacks) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 inputs = _inputs()
-            with gr.Column(scale=3, min_width=300):
+            with gr.Column(scale=3, min_width=300, elem_id="results"):
                 outputs = _outputs()
         _connect(callbacks, inputs, outputs)
-        _remember(page, callbacks, inputs, outputs.progress)
+        _remember(page, callbacks, inputs)
         page.unload(callbacks.leave)
     return page
 
@@ -87,29 +94,37 @@ def _word(key: str) -> Any:
 
 
 def _inputs() -> Inputs:
-    photo = gr.Image(
-        sources=["upload", "webcam", "clipboard"], type="filepath", label=_word("photo"), height=320, elem_id="photo"
-    )
+    with gr.Row():  # side by side, on a phone too, so that the button and its note stay in sight
+        photo = gr.Image(
+            sources=["upload", "webcam", "clipboard"],
+            type="filepath",
+            label=_word("photo"),
+            height=PHOTO_HEIGHT_PX,
+            min_width=150,
+            elem_id="photo",
+        )
+        outlined = gr.Image(
+            label=_word("faces_found"),
+            visible=False,
+            interactive=False,
+            format="jpeg",
+            buttons=[],
+            height=PHOTO_HEIGHT_PX,
+            min_width=150,
+            elem_id="outlined",
+        )
     # Gradio would decode the upload itself, before its size is known, and say little about what is no picture.
     photo.preprocess = lambda upload: upload.path if upload else None
-    outlined = gr.Image(
-        label=_word("faces_found"),
-        visible=False,
-        interactive=False,
-        format="jpeg",
-        buttons=[],
-        height=260,
-        elem_id="outlined",
-    )
     face = gr.Radio([FIRST_FACE], value=FIRST_FACE, label=_word("which_face"), visible=False, elem_id="face")
     face.preprocess = lambda choice: choice  # programs may name one before faces were looked for; `create` checks it
     with gr.Row():
         create = gr.Button(_word("create"), variant="primary", scale=2, min_width=100, elem_id="create")
         cancel = gr.Button(_word("cancel"), interactive=False, scale=1, min_width=80, elem_id="cancel")
+    progress = gr.HTML(idle("en"), elem_id="progress")
     with gr.Accordion(_word("choices"), open=False, elem_id="choices"):
         choices = _choices()
     gr.Examples([str(EXAMPLE_PHOTO)], photo, label=_word("example"))
-    return Inputs(photo, outlined, face, create, cancel, **choices)
+    return Inputs(photo, outlined, face, create, cancel, progress, **choices)
 
 
 def _choices() -> dict[str, gr.blocks.Block]:
@@ -129,10 +144,11 @@ def _choices() -> dict[str, gr.blocks.Block]:
 
 
 def _outputs() -> Outputs:
-    made: dict[str, gr.blocks.Block] = {"progress": gr.HTML(idle("en"), elem_id="progress")}
-    made["shown_face"] = gr.Radio(
-        [FIRST_FACE], value=FIRST_FACE, label=_word("shown_face"), visible=False, elem_id="shown-face"
-    )
+    made: dict[str, gr.blocks.Block] = {
+        "shown_face": gr.Radio(
+            [FIRST_FACE], value=FIRST_FACE, label=_word("shown_face"), visible=False, elem_id="shown-face"
+        )
+    }
     made["shown_face"].preprocess = lambda choice: choice or FIRST_FACE
     with gr.Tabs():
         with gr.Tab(_word("tab_scene"), id="scene"):
@@ -145,7 +161,7 @@ def _outputs() -> Outputs:
                 elem_id="surface",
             )
             made["scene"] = gr.Model3D(
-                label=_word("tab_scene"), camera_position=(None, None, None), height=RESULT_HEIGHT_PX, elem_id="scene"
+                label=_word("tab_scene"), camera_position=(None, None, None), height=RESULT_HEIGHT, elem_id="scene"
             )
         with gr.Tab(_word("tab_texture"), id="texture"):
             made["texture"] = _picture("tab_texture", "texture")
@@ -154,19 +170,20 @@ def _outputs() -> Outputs:
                 label=_word("compare"),
                 type="filepath",
                 interactive=False,
-                max_height=RESULT_HEIGHT_PX,
+                max_height=COMPARE_HEIGHT_PX,  # with a height it would cut the pictures off
                 buttons=["fullscreen"],
                 elem_id="compare",
             )
         with gr.Tab(_word("tab_maps"), id="maps", visible=False) as made["tab_maps"]:
-            made["maps"] = gr.Gallery(label=_word("maps"), columns=2, height=RESULT_HEIGHT_PX, elem_id="maps")
+            made["maps"] = gr.Gallery(label=_word("maps"), columns=2, height=RESULT_HEIGHT, elem_id="maps")
         with gr.Tab(_word("tab_turntable"), id="turntable", visible=False) as made["tab_turntable"]:
             made["turntable"] = _picture("tab_turntable", "turntable")
         with gr.Tab(_word("tab_cost"), id="cost"):
             made["costs"] = gr.HTML(elem_id="costs")
     with gr.Row(elem_classes="downloads"):
         for name in ("get_texture", "get_scene", "get_obj", "get_everything"):
-            made[name] = gr.DownloadButton(_word(name), interactive=False, min_width=90, elem_id=name.replace("_", "-"))
+            elem_id = name.replace("_", "-")
+            made[name] = gr.DownloadButton(_word(name), interactive=False, min_width=120, elem_id=elem_id)
     return Outputs(**made)
 
 
@@ -175,7 +192,7 @@ def _picture(label: str, elem_id: str) -> gr.Image:
         label=_word(label),
         type="filepath",
         format="png",
-        height=RESULT_HEIGHT_PX,
+        height=RESULT_HEIGHT,
         interactive=False,
         buttons=["fullscreen"],
         elem_id=elem_id,
@@ -188,21 +205,20 @@ def _connect(callbacks: Callbacks, given: Inputs, shown: Outputs) -> None:
     given.create.click(  # Cancel works while the photo waits, too
         _begun,
         None,
-        [shown.progress, given.create, given.cancel, shown.scene, shown.shown_face, *shown.downloads],
+        [given.progress, given.create, given.cancel, shown.scene, shown.shown_face, *shown.downloads],
         **AT_ONCE,
     )
     creating = given.create.click(
         callbacks.create,
         [given.photo, given.texture_size, given.amount, given.face, given.model, given.precision, found],
         [
-            shown.progress, given.create, given.cancel,
+            given.progress, given.create, given.cancel,
             shown.get_texture, shown.get_scene, shown.get_obj, shown.get_everything,
             made,
         ],
         api_name="create",
         concurrency_limit=None,  # the worker does the queueing, and tells everybody's place
         show_progress="hidden",
-        scroll_to_output=True,
     )  # fmt: skip
     # Not by `create` itself: a generator's last values are sent twice, and the second time makes the viewer of
     # gradio 6.31 drop the code it has just begun to load, so that the first face would never show.
@@ -216,13 +232,13 @@ def _connect(callbacks: Callbacks, given: Inputs, shown: Outputs) -> None:
         ],
         **AT_ONCE,
     }  # fmt: skip
-    creating.success(**showing)
+    creating.success(**showing).then(None, js=RESULTS_INTO_SIGHT)
     shown.shown_face.input(**showing)
     shown.surface.input(**showing)
     given.cancel.click(
         _cancelled,
         None,
-        [shown.progress, given.create, given.cancel],
+        [given.progress, given.create, given.cancel],
         cancels=[creating],
         **AT_ONCE,
     )
@@ -245,21 +261,26 @@ def _cancelled(request: gr.Request) -> tuple[Any, ...]:
     return idle(language_of(request.headers), "stopped"), gr.Button(interactive=True), gr.Button(interactive=False)
 
 
+def _emptied(request: gr.Request) -> str:
+    return idle(language_of(request.headers))
+
+
 def _connect_faces(callbacks: Callbacks, given: Inputs, shown: Outputs, found: gr.State) -> None:
     looking = {
         "fn": callbacks.find,
         "inputs": [given.photo, given.model, given.precision],
-        "outputs": [shown.progress, given.outlined, given.face, found],
+        "outputs": [given.progress, given.photo, given.outlined, given.face, found],
         "concurrency_limit": None,
         "show_progress": "hidden",
         "api_visibility": "private",
     }
     given.photo.change(**looking, trigger_mode="always_last")
+    given.photo.clear(_emptied, None, given.progress, **AT_ONCE)
     given.outlined.select(callbacks.pick, found, given.face, **AT_ONCE)
     given.face.change(callbacks.outline, [found, given.face], given.outlined, **AT_ONCE)
 
 
-def _remember(page: gr.Blocks, callbacks: Callbacks, given: Inputs, progress: gr.HTML) -> None:
+def _remember(page: gr.Blocks, callbacks: Callbacks, given: Inputs) -> None:
     """The choices come back with the visitor: they lie in the browser. What the server writes speaks his language."""
     kept = gr.BrowserState(None, storage_key="hrn_opt.choices", secret="hrn_opt")
 
@@ -274,7 +295,7 @@ def _remember(page: gr.Blocks, callbacks: Callbacks, given: Inputs, progress: gr
             ]
         return *widgets, gr.Markdown(note, visible=bool(note)), idle(language_of(request.headers))
 
-    page.load(read, kept, [*given.choices, given.model_state, progress], **AT_ONCE)
+    page.load(read, kept, [*given.choices, given.model_state, given.progress], **AT_ONCE)
     gr.on([widget.input for widget in given.choices], lambda *values: list(values), given.choices, kept, **AT_ONCE)
 
 

@@ -75,18 +75,18 @@ def costs_html(language: str, costs: Sequence[Cost]) -> str:
     largest = max((cost.memory_gb for cost in costs), default=0) or 1
     rows = []
     for cost in costs:
-        memory = say(language, "cost_memory", gigabytes=f"{cost.memory_gb:.2f}")
         bars = (
             f'<i style="width:{100 * cost.seconds / longest:.0f}%"></i>'
-            f'<i class="memory" style="width:{100 * cost.memory_gb / largest:.0f}%" title="{memory}"></i>'
+            f'<i class="memory" style="width:{100 * cost.memory_gb / largest:.0f}%"></i>'
         )
         seconds = say(language, "cost_seconds", seconds=f"{cost.seconds:.2f}")
         name = say(language, STAGE_KEYS[cost.stage])
         rows.append(
             f'<tr><th scope="row">{name}</th><td>{bars}</td>'
-            f'<td class="number">{seconds}<br><small>{memory}</small></td></tr>'
+            f'<td class="number">{seconds}<br><small>{cost.memory_gb:.2f} GB</small></td></tr>'
         )
-    return f'<table class="costs">{"".join(rows)}</table>'
+    caption = say(language, "cost_caption") if rows else ""
+    return f'<table class="costs"><caption>{caption}</caption>{"".join(rows)}</table>'
 
 
 def _progress(note: str, fraction: float, stages: str, failed: bool = False, advice: Sequence[str] = ()) -> str:

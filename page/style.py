@@ -30,10 +30,12 @@ CSS = """
 @media (prefers-reduced-motion: reduce) { .stages li.now::before { animation: none; } .bar > i { transition: none; } }
 .costs, .costs tr, .costs th, .costs td { border: none !important; background: none !important; }
 .costs { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.costs caption { caption-side: bottom; text-align: left; padding: .5rem; color: var(--body-text-color-subdued); }
 .costs th, .costs td { padding: .3rem .5rem; text-align: left; font-weight: normal; }
 .costs th { white-space: nowrap; width: 1%; }
 .costs td.number { white-space: nowrap; width: 1%; text-align: right; }
 .costs i { display: block; height: 12px; min-width: 2px; border-radius: 3px; background: var(--color-accent); }
 .costs i.memory { background: var(--neutral-400); height: 6px; margin-top: 3px; }
 .downloads { flex-wrap: wrap; }
+.downloads button::before, .downloads a::before { content: "↓" / ""; margin-right: .4rem; }
 """

@@ -44,20 +44,20 @@ WORDS: dict[str, tuple[str, str]] = {
     "shown_face": ("Shown face", "显示的人脸"),
     "tab_scene": ("3D", "三维"),
     "tab_texture": ("Texture", "纹理"),
-    "tab_compare": ("On the photo", "对照照片"),
+    "tab_compare": ("Overlay", "对照照片"),
     "tab_maps": ("Maps", "贴图"),
     "tab_turntable": ("Turntable", "旋转"),
-    "tab_cost": ("Time and memory", "时间与内存"),
+    "tab_cost": ("Timings", "时间与内存"),
     "surface": ("Surface", "表面"),
     "textured": ("Textured", "带纹理"),
     "clay": ("Clay", "素模"),
-    "compare": ("The photo, and the mesh over it", "照片与叠加的网格"),
+    "compare": ("Photo and mesh", "照片与网格"),
     "maps": ("Normals and displacement", "法线与位移"),
     "get_texture": ("Texture", "纹理"),
     "get_scene": ("GLB", "GLB"),
     "get_obj": ("OBJ", "OBJ"),
     "get_everything": ("All (zip)", "全部（zip）"),
-    "idle": ("The result appears here.", "结果将显示在这里。"),
+    "idle": ("Drop a photo, paste one, or use the camera.", "请拖入、粘贴照片，或用摄像头拍一张。"),
     "looking": ("Looking for faces …", "正在找人脸……"),
     "found_one": ("One face found. Press Create.", "找到一张人脸。请按“生成”。"),
     "found_many": (
@@ -79,7 +79,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "服务器出错了，详情见服务器日志。请换一张照片再试。",
     ),
     "no_photo": (
-        "There is no photo yet; drop one on the left, paste one, or use the camera.",
+        "There is no photo yet; drop one above, paste one, or use the camera.",
         "还没有照片；请拖入、粘贴，或用摄像头拍一张。",
     ),
     "hrn_missing": (
@@ -109,7 +109,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "stage_texture": ("Unwrap the skin", "展开皮肤"),
     "stage_finish": ("Finish", "收尾"),
     "cost_seconds": ("{seconds} s", "{seconds} 秒"),
-    "cost_memory": ("{gigabytes} GB in memory after it", "之后占用内存 {gigabytes} GB"),
+    "cost_caption": (
+        "Seconds of each stage; the thin bar is the memory that the program holds after it.",
+        "各阶段用时；细条为该阶段结束后程序占用的内存。",
+    ),
 }
 
 STAGE_KEYS = {stage: f"stage_{stage.value}" for stage in Stage}

@@ -57,7 +57,7 @@ def test_all_views_and_downloads(page):
     page.locator("#maps img").nth(1).wait_for()
     show_tab(page, "Turntable")
     page.wait_for_function("document.querySelector('#turntable img')?.naturalWidth > 100")
-    show_tab(page, "Time and memory")
+    show_tab(page, "Timings")
     assert page.locator("#costs tr").count() == 6
     with page.expect_download() as download:
         page.locator("#get-everything").click()

@@ -24,7 +24,7 @@ def test_a_photo_becomes_a_texture_and_a_3d_view(open_page, example_photo, viewp
     _fills_the_viewer(pixels_of(canvas))
     show_tab(page, "Texture")
     page.wait_for_function("document.querySelector('#texture img')?.naturalWidth === 1024")
-    show_tab(page, "On the photo")
+    show_tab(page, "Overlay")
     assert page.locator("#compare img").count() >= 2
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]  # nothing hangs over the side
 
@@ -78,13 +78,33 @@ def test_a_text_file_gets_a_clear_sentence(open_page, tmp_path):
     not_a_photo = tmp_path / "holiday.jpg"
     not_a_photo.write_text("Dear diary")
     page = open_page(DESKTOP)
-    give(page, not_a_photo)
-    create(page)
+    page.locator("#photo input[type=file]").set_input_files(str(not_a_photo))
     note = page.locator(".note.failed")
     note.wait_for()
+    page.locator("#photo img").wait_for(state="detached")  # nothing broken is left in the box
+    page.wait_for_timeout(500)
     assert note.inner_text().startswith("holiday.jpg is not a picture")
     assert "Traceback" not in page.content() and str(ROOT) not in page.content()
     page.locator("#cancel:disabled").wait_for()
+
+
+def test_a_photo_without_a_face_stays_until_it_is_taken_away(open_page, tmp_path):
+    wall = tmp_path / "wall.png"
+    Image.new("RGB", (320, 320), "tan").save(wall)
+    page = open_page(DESKTOP)
+    give(page, wall)
+    page.locator(".note.failed").wait_for()
+    page.locator("#photo img").wait_for()
+    page.locator("#photo").get_by_label("Remove Image").click()
+    page.locator("#progress", has_text="Drop a photo").wait_for()
+
+
+def test_results_come_into_sight_on_a_phone(open_page, example_photo):
+    page = open_page(PHONE)
+    give(page, example_photo)
+    create(page)
+    page.get_by_text("Done in").wait_for()
+    page.wait_for_function("document.querySelector('#results').getBoundingClientRect().top < innerHeight / 3")
 
 
 def test_no_photo_gets_a_clear_sentence(open_page):
@@ -191,7 +211,7 @@ def test_all_faces_at_once(open_page, group_photo):
 def test_a_chinese_browser_gets_a_chinese_page(open_page, example_photo, tmp_path):
     page = open_page(DESKTOP, locale="zh-CN")
     page.get_by_text("照片变三维人脸").wait_for()
-    page.locator("#progress", has_text="结果将显示在这里").wait_for()
+    page.locator("#progress", has_text="请拖入").wait_for()
     give(page, example_photo)
     page.locator("#create", has_text="生成").click()
     page.get_by_text("完成，用时").wait_for()
