@@ -179,11 +179,11 @@ class Callbacks:
             yield _ended(ticker.ended(say(language, "stopped")))
         except HrnOptError as error:
             yield _ended(ticker.ended(say_error(language, error), failed=True))
-            raise _toast(language, say_error(language, error)) from error
+            raise _failure(say_error(language, error)) from error
         except Exception as error:
             log.exception("A photo failed")
             yield _ended(ticker.ended(say(language, "broken"), failed=True))
-            raise _toast(language, say(language, "broken")) from error
+            raise _failure(say(language, "broken")) from error
         finally:
             run.stop.set()
 
@@ -321,8 +321,9 @@ def _number(face: str) -> range:
     return range(int(face) - 1, int(face))
 
 
-def _toast(language: str, sentence: str) -> gr.Error:
-    return gr.Error(escape(sentence), title=say(language, "failed"), print_exception=False)
+def _failure(sentence: str) -> gr.Error:
+    """For programs; visitors read it in the note."""
+    return gr.Error(escape(sentence), visible=False, print_exception=False)
 
 
 def _path(path) -> str | None:

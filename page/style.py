@@ -18,7 +18,7 @@ CSS = """
 .bar { height: 6px; border-radius: 3px; background: var(--border-color-primary); overflow: hidden; }
 .bar > i { display: block; height: 100%; background: var(--color-accent); transition: width .25s; }
 .note { margin: .6rem 0; font-size: 1.05rem; color: var(--body-text-color); }
-.note.failed { color: var(--error-text-color); font-weight: 600; }
+.note.failed { color: var(--error-icon-color); font-weight: 600; }
 .advice { margin: .25rem 0; color: var(--body-text-color-subdued); }
 .stages { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 0; padding: 0; list-style: none;
   color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
@@ -36,6 +36,7 @@ CSS = """
 .costs td.number { white-space: nowrap; width: 1%; text-align: right; }
 .costs i { display: block; height: 12px; min-width: 2px; border-radius: 3px; background: var(--color-accent); }
 .costs i.memory { background: var(--neutral-400); height: 6px; margin-top: 3px; }
+@media (max-width: 600px) { #results button[role=tab] { padding-inline: .55rem; } }  /* all fit side by side */
 .downloads { flex-wrap: wrap; }
 .downloads button::before, .downloads a::before { content: "↓" / ""; margin-right: .4rem; }
 """

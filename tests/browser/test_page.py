@@ -215,9 +215,7 @@ def test_a_chinese_browser_gets_a_chinese_page(open_page, example_photo, tmp_pat
     give(page, example_photo)
     page.locator("#create", has_text="生成").click()
     page.get_by_text("完成，用时").wait_for()
-    assert (
-        page.get_by_role("tab", name="时间与内存").count() and page.locator("#get-everything", has_text="全部").count()
-    )
+    assert page.get_by_role("tab", name="用时").count() and page.locator("#get-everything", has_text="全部").count()
     text = page.locator(".gradio-container").inner_text()
     for english in ("Create", "Cancel", "Texture", "Which", "Find the face", "Surface", "Choices"):
         assert english not in text, english
@@ -322,6 +320,7 @@ def test_a_full_queue_says_so(open_page, example_photo, tmp_path):
         first.locator(".stages .done").first.wait_for()
         create(second)
         second.locator(".note.failed", has_text="try again in a minute").wait_for()
+        assert second.locator(".toast-wrap", has_text="Error").count() == 0  # the note says it, in his language
         first.locator("#cancel").click()
         first.locator(".note", has_text="Stopped").wait_for()
         first.close()
