@@ -11,6 +11,7 @@ import gradio as gr
 from hrn_opt.pipeline import DEFAULT_TEXTURE_SIZE
 from hrn_opt.runtime import PRECISIONS
 from hrn_opt.serving.models import ModelState
+from page.browser import NAME_PICTURES, RESULTS_INTO_SIGHT
 from page.callbacks import FIRST_FACE, Callbacks
 from page.progress import Ticker, idle
 from page.words import WORDS, i18n, language_of, say
@@ -21,11 +22,6 @@ PHOTO_HEIGHT_PX = 300
 COMPARE_HEIGHT_PX = 540
 RESULT_HEIGHT = "58vh"  # tabs, view and downloads together fill the window
 AT_ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-# They lie below the fold where the window is narrow.
-RESULTS_INTO_SIGHT = """() => {
-    const results = document.querySelector('#results'), top = results.getBoundingClientRect().top;
-    if (top > window.innerHeight / 2) results.scrollIntoView({behavior: 'smooth'});
-}"""
 WORDS_IN_BROWSER = i18n()
 
 
@@ -85,6 +81,7 @@ def build_page(callbacks: Callbacks) -> gr.Blocks:
                 outputs = _outputs()
         _connect(callbacks, inputs, outputs)
         _remember(page, callbacks, inputs)
+        page.load(None, js=NAME_PICTURES)
         page.unload(callbacks.leave)
     return page
 

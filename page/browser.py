@@ -1,0 +1,29 @@
+"""What runs in the visitor's browser besides Gradio's own."""
+
+from __future__ import annotations
+
+# They lie below the fold where the window is narrow.
+RESULTS_INTO_SIGHT = """() => {
+    const results = document.querySelector('#results'), top = results.getBoundingClientRect().top;
+    if (top > window.innerHeight / 2) results.scrollIntoView({behavior: 'smooth'});
+}"""
+
+# Gradio 6.31 leaves pictures and the 3D view without a name, and sends the Tab key into the 3D view first. Each gets
+# its block's label, which is in the visitor's language already.
+NAME_PICTURES = """() => {
+    const name = () => {
+        for (const picture of document.querySelectorAll('.gradio-container img:not([alt]), img[alt=""], canvas')) {
+            const label = picture.closest('.block')?.querySelector('[data-testid="block-label"], .label');
+            if (!label) continue;
+            if (picture.tagName === 'IMG') {
+                picture.alt = label.innerText.trim();
+            } else {
+                picture.setAttribute('role', 'img');
+                picture.setAttribute('aria-label', label.innerText.trim());
+                picture.tabIndex = 0;
+            }
+        }
+    };
+    name();
+    new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
+}"""
