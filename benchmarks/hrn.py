@@ -29,6 +29,8 @@ from hrn_opt.types import Photo
 OFFICIAL_SIZE, LARGE_SIZE = 256, 1024
 BATCH_FACES = 4
 
+Mark = float | torch.cuda.Event  # seconds, or what CUDA notes when it comes to it
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -113,29 +115,45 @@ def _batch(reconstructor, photo: Photo, runs: int) -> Pair:
 def _floor(name: str, call: Callable[[], object], model: HrnModel, runs: int) -> Floor:
     call()  # warm-up, and what is loaded on first use
     whole, networks = [], []
-    with _timed(model) as spent:
+    with _marked(model) as marks:
         for _ in range(runs):
-            spent.clear()
+            marks.clear()
             start = time.perf_counter()
             call()
             whole.append(time.perf_counter() - start)
-            networks.append(sum(spent))
+            networks.append(sum(_seconds(*pair) for pair in marks))
     ratio = statistics.median(total / own for total, own in zip(whole, networks, strict=True))
     return Floor(Timing.of(name, whole), Timing.of("networks alone", networks), ratio)
 
 
 @contextmanager
-def _timed(model: HrnModel):
-    """A list that gathers the seconds of every network call."""
-    spent: list[float] = []
-    started: list[float] = []
+def _marked(model: HrnModel):
+    """A list that gathers the begin and the end of every network call."""
+    marks: list[tuple[Mark, Mark]] = []
+    begun: list[Mark] = []
     with ExitStack() as hooks:
         for network in _networks(model):
-            before = network.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
-            after = network.register_forward_hook(lambda *_: spent.append(time.perf_counter() - started.pop()))
+            before = network.register_forward_pre_hook(lambda *_: begun.append(_mark(model.device)))
+            after = network.register_forward_hook(lambda *_: marks.append((begun.pop(), _mark(model.device))))
             hooks.callback(before.remove)
             hooks.callback(after.remove)
-        yield spent
+        yield marks
+
+
+def _mark(device: torch.device) -> Mark:
+    """Now; on CUDA, which is told to work and goes on by itself, when it gets there."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _seconds(begin: Mark, end: Mark) -> float:
+    if isinstance(begin, float):
+        return end - begin
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000
 
 
 class _Plain(nn.Module):
