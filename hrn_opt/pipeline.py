@@ -124,7 +124,7 @@ class Reconstructor:
         """
         want, size, hints = Want.parse(want), self._checked_size(texture_size), self._checked_hints(hints)
         photo = open_photo(photo)
-        clock = _StageClock(stop, self._model.cpu_threads)
+        clock = _StageClock(stop, self._model.cpu_threads, self.machine)
         if hints.landmarks is not None:
             faces = (self._model.face_at(hints.landmarks),)
         faces = clock.run(Stage.FIND, self.find, photo) if faces is None else faces
@@ -189,7 +189,7 @@ class Reconstructor:
 
     def _together(self, requests: list[Request], stop: threading.Event | None) -> list[Reconstruction | FaceUnusable]:
         """As many outcomes as requests; refusals last."""
-        clock = _StageClock(stop, self._model.cpu_threads)
+        clock = _StageClock(stop, self._model.cpu_threads, self.machine)
         seen = _Judged.of([_or_refusal(judge_face, request.photo, request.face) for request in requests])
         requests = seen.kept(requests)
         if not requests:
@@ -230,9 +230,10 @@ class Reconstructor:
 class _StageClock:
     """Runs stages one after another, times them, and stops between them when told to."""
 
-    def __init__(self, stop: threading.Event | None, cpu_threads: int):
+    def __init__(self, stop: threading.Event | None, cpu_threads: int, machine: Machine):
         self._stop = stop
         self._cpu_threads = cpu_threads
+        self._machine = machine
         self._seconds: dict[Stage, float] = {}
 
     @property
@@ -245,6 +246,7 @@ class _StageClock:
         start = time.perf_counter()
         with torch.inference_mode(), torch_threads(self._cpu_threads):
             answer = work(*inputs)
+        self._machine.wait()  # else a stage's time, and a stop, would fall to the one after it
         self._seconds[stage] = time.perf_counter() - start
         return answer
 

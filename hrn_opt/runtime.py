@@ -132,3 +132,8 @@ class Machine:
     @classmethod
     def of(cls, device: torch.device, precision: torch.dtype) -> Machine:
         return cls(str(device), next(name for name, dtype in PRECISIONS.items() if dtype is precision))
+
+    def wait(self) -> None:
+        """Until it has done what it was told to do; a CPU has by then."""
+        if self.device != "cpu":
+            torch.accelerator.synchronize(self.device)

@@ -10,6 +10,7 @@ import torch
 from hrn_opt.errors import FaceNotThere, FaceTooSmall, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.photo import open_photo
 from hrn_opt.pipeline import Reconstructor
+from hrn_opt.runtime import Machine
 from hrn_opt.types import Box, Camera, Face, Hints, Mesh, Photo, Reconstruction, Stage, UVTexture, Want
 
 STAGES = [Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.FINISH]
@@ -250,6 +251,15 @@ def test_stop_between_events():
     with pytest.raises(Stopped, match="align"):
         next(stream)
     assert model.stages == [Stage.FIND]
+
+
+def test_a_stage_ends_when_the_device_has_done_it(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    for number, _ in enumerate(Reconstructor(FakeModel(), Machine("cuda:1")).stream(PHOTO), 1):
+        assert waited == ["cuda:1"] * number
+    list(Reconstructor(FakeModel()).stream(PHOTO))
+    assert len(waited) == len(STAGES)  # a CPU needs no waiting for
 
 
 def test_threads_are_the_models_inside_and_the_callers_outside():
