@@ -15,7 +15,6 @@ from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from hrn_opt import errors
 from hrn_opt.photo import PhotoLimits, open_photo
-from hrn_opt.resize import resize_longest
 from hrn_opt.types import Photo
 
 HEIGHT, WIDTH = 70, 96  # unequal, so that a swapped axis fails
@@ -410,43 +409,3 @@ def test_text_chunks_of_a_png_do_no_harm():
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "x" * 100_000, zip=True)
     assert np.array_equal(open_photo(encoded(IMAGE, pnginfo=info)).rgb, PHOTO)
-
-
-@pytest.mark.parametrize(
-    ("size_hw", "longest_px", "out_hw"),
-    [
-        ((301, 203), 100, (100, 67)),
-        ((203, 301), 100, (67, 100)),
-        ((1000, 750), 128, (128, 96)),
-        ((1000, 750), 999, (999, 749)),
-        ((517, 1031), 160, (80, 160)),
-        ((4000, 3), 100, (100, 1)),
-        ((5, 9000), 10, (1, 10)),
-    ],
-)
-def test_resize_agrees_with_one_plain_antialiased_resample(size_hw, longest_px, out_hw):
-    rgb = gradient_rgb(*size_hw)
-    before = rgb.copy()
-    small = resize_longest(rgb, longest_px)
-    plain = np.asarray(Image.fromarray(rgb).resize(out_hw[::-1], Image.Resampling.BILINEAR))
-    assert small.shape == (*out_hw, 3) and small.dtype == np.uint8 and small.flags.writeable
-    inner = np.s_[1:-1, 1:-1] if min(out_hw) > 4 else np.s_[:, :, :0]  # filters differ at the border and on lines
-    assert np.abs(small[inner].astype(int) - plain[inner]).max(initial=0) <= 2  # a gradient: filters agree to rounding
-    assert np.array_equal(rgb, before)
-
-
-def test_resize_has_no_aliasing_and_no_shift():
-    stripes = np.zeros((960, 1283, 3), np.uint8)
-    stripes[:, ::2] = 255
-    assert np.abs(resize_longest(stripes, 200).astype(int) - 127.5).max() < 20
-    spot = np.zeros((901, 1207, 3), np.uint8)
-    spot[600:640, 900:960] = 255
-    small = resize_longest(spot, 300).astype(float)[..., 0]
-    y, x = np.mgrid[0 : small.shape[0], 0 : small.shape[1]] + 0.5
-    centre = (small * x).sum() / small.sum() * 1207 / 300, (small * y).sum() / small.sum() * 901 / small.shape[0]
-    assert centre == pytest.approx((930, 620), abs=0.5)  # half a photo pixel
-
-
-def test_resize_never_enlarges():
-    assert resize_longest(PHOTO, WIDTH) is PHOTO
-    assert resize_longest(PHOTO, 4 * WIDTH) is PHOTO

@@ -1,11 +1,10 @@
 """The page with HRN on it: a made-up pack of full size, whose stages take as long as the published one's."""
 
-import time
 import zipfile
 
 import pytest
 
-from tests.browser.visits import DESKTOP, create, give, serving, show_tab
+from tests.browser.visits import DESKTOP, create, give, serving, show_tab, wait_until_free
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -42,10 +41,7 @@ def test_cancel_during_each_stage_frees_the_machine(page, hrn_server, ticked):
         page.locator(".stages .done").nth(ticked - 1).wait_for()
     page.locator("#cancel").click()
     page.locator(".note", has_text="Stopped").wait_for()
-    until = time.monotonic() + FREE_WITHIN_S
-    while time.monotonic() < until and page.request.get(f"{hrn_server}/healthz").json()["jobs"]:
-        page.wait_for_timeout(50)
-    assert page.request.get(f"{hrn_server}/healthz").json()["jobs"] == 0
+    assert wait_until_free(page, hrn_server) < FREE_WITHIN_S
     assert page.locator("#create").is_enabled() and page.locator("#get-texture").is_disabled()
 
 

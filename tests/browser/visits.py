@@ -16,6 +16,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent.parent
 STARTS_WITHIN_S = 90  # two busy cores and cold files; 6 s are usual
 ANSWERS_WITHIN_MS = 60_000
+GIVES_UP_AFTER_S = 30
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
 
@@ -71,6 +72,25 @@ def give(page, photo):
 
 def create(page):
     page.locator("#create").click()
+
+
+def begin_turntable(page, photo):
+    """Everything is asked for; the turntable, which takes longest by far, is being made."""
+    page.locator("#choices button").first.click()
+    page.locator("#amount label", has_text="Everything").click()
+    give(page, photo)
+    page.locator("#outlined img").wait_for()
+    create(page)
+    page.locator(".stages .done", has_text="Unwrap").wait_for()
+
+
+def wait_until_free(page, address):
+    """Seconds until the machine has nothing to do for anybody."""
+    began = time.monotonic()
+    while page.request.get(f"{address}/healthz").json()["jobs"]:
+        assert time.monotonic() - began < GIVES_UP_AFTER_S, "the machine is still at work"
+        page.wait_for_timeout(50)
+    return time.monotonic() - began
 
 
 def pixels_of(element):
