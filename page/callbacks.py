@@ -246,6 +246,7 @@ class Callbacks:
         number = min(int(shown_face), count)
         result = made.results[number - 1]
         files, language = result.files, language_of(request.headers)
+        maps = result.maps(language)
         scene = files.clay if surface == "clay" else files.scene
         pair = None if result.before is None else (str(result.before), str(result.after))
         numbers = [str(one) for one in range(1, count + 1)]
@@ -255,8 +256,8 @@ class Callbacks:
             _path(files.texture),
             pair,
             costs_html(language, result.costs),
-            gr.Tab(visible=bool(result.maps)),
-            result.maps,
+            gr.Tab(visible=bool(maps)),
+            maps,
             gr.Tab(visible=files.turntable is not None),
             _path(files.turntable),
             *(_offer(path) for path in (files.texture, files.scene, files.obj_zip, made.everything)),

@@ -14,6 +14,7 @@ from hrn_opt.serving.downloads import Downloads, write_downloads
 from hrn_opt.types import Photo, Reconstruction
 from hrn_opt.views import LONGEST_PX, displacement_view
 from page.progress import Cost
+from page.words import say
 
 _JPEG_QUALITY = 92
 _MARGIN = 0.5  # of the face's box, on every side
@@ -32,11 +33,10 @@ class Result:
     displacement: Path | None
     costs: tuple[Cost, ...]
 
-    @property
-    def maps(self) -> list[tuple[str, str]]:
+    def maps(self, language: str) -> list[tuple[str, str]]:
         """Picture and name, as a gallery wants them."""
-        paths = [self.files.normal, self.displacement]
-        return [(str(path), path.stem) for path in paths if path is not None]
+        paths = {"map_normal": self.files.normal, "map_displacement": self.displacement}
+        return [(str(path), say(language, key)) for key, path in paths.items() if path is not None]
 
 
 def write_result(reconstruction: Reconstruction, folder: Path, photo: Photo, costs: Sequence[Cost]) -> Result:

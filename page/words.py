@@ -53,6 +53,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "clay": ("Clay", "素模"),
     "compare": ("Photo and mesh", "照片与网格"),
     "maps": ("Normals and displacement", "法线与位移"),
+    "map_normal": ("Normals", "法线"),
+    "map_displacement": ("Displacement", "位移"),
     "get_texture": ("Texture", "纹理"),
     "get_scene": ("GLB", "GLB"),
     "get_obj": ("OBJ", "OBJ"),

@@ -51,6 +51,7 @@ def test_all_views_and_downloads(page):
     assert "Carve the details" in page.locator("#progress").inner_text()
     show_tab(page, "Maps")
     page.locator("#maps img").nth(1).wait_for()
+    assert all(page.locator("#maps", has_text=name).count() for name in ("Normals", "Displacement"))
     show_tab(page, "Turntable")
     page.wait_for_function("document.querySelector('#turntable img')?.naturalWidth > 100")
     show_tab(page, "Timings")
