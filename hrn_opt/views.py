@@ -26,7 +26,6 @@ _OPACITY = 0.72
 _CHOSEN_RGB, _OTHER_RGB = (0, 196, 170), (255, 255, 255)
 _RIM_RGB = (20, 28, 30)  # round every line, so that it shows on any photo
 _LEAST_LABEL_PX = 14
-_THUMBNAIL_MARGIN = 0.35  # of the box, on each side: hair and chin tell people apart
 
 
 def overlay(photo: Photo, reconstruction: Reconstruction, longest_px: int = LONGEST_PX) -> np.ndarray:
@@ -107,24 +106,6 @@ def _label(draw: ImageDraw.ImageDraw, text: str, box: list[float], colour: tuple
     _, _, width, height = draw.textbbox((0, 0), text, font=font)
     draw.rectangle([box[0], box[1], box[0] + width + 2 * pad, box[1] + height + 2 * pad], fill=colour)
     draw.text((box[0] + pad, box[1] + pad), text, font=font, fill=_RIM_RGB)
-
-
-def thumbnails(photo: Photo, faces: Sequence[Face], side_px: int = 160) -> tuple[np.ndarray, ...]:
-    """One (side_px, side_px, 3) uint8 picture a face, with some of what is round it; grey beyond the photo."""
-    picture = Image.fromarray(photo.rgb)
-    return tuple(np.array(_cut(picture, face, side_px)) for face in faces)
-
-
-def _cut(picture: Image.Image, face: Face, side_px: int) -> Image.Image:
-    box = face.box
-    half = max(box.width, box.height) * (0.5 + _THUMBNAIL_MARGIN)
-    centre_x, centre_y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
-    corners = [round(value) for value in (centre_x - half, centre_y - half, centre_x + half, centre_y + half)]
-    inside = max(corners[0], 0), max(corners[1], 0), min(corners[2], picture.width), min(corners[3], picture.height)
-    side = max(corners[2] - corners[0], corners[3] - corners[1], 1)
-    square = Image.new("RGB", (side, side), (128, 128, 128))
-    square.paste(picture.crop(inside), (inside[0] - corners[0], inside[1] - corners[1]))
-    return square.resize((side_px, side_px), Image.Resampling.LANCZOS)
 
 
 def displacement_view(displacement_map: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 
 from hrn_opt.photo import open_photo
 from hrn_opt.types import Box, Camera, Face, Mesh, Photo, Reconstruction, UVTexture
-from hrn_opt.views import displacement_view, outlines, overlay, thumbnails
+from hrn_opt.views import displacement_view, outlines, overlay
 
 
 def face_at(left, top, right, bottom):
@@ -96,16 +96,6 @@ def test_several_faces_are_numbered_and_the_chosen_one_stands_out():
 def test_boxes_past_the_border_and_large_photos_are_drawn():
     picture = outlines(Photo(np.full((600, 900, 3), 60, np.uint8)), [face_at(-40, -30, 300, 990)], longest_px=300)
     assert picture.shape == (200, 300, 3) and (picture[100, 0] != 60).any() and (picture[199, 50] != 60).any()
-
-
-def test_thumbnails_show_each_face_alone():
-    rgb = np.zeros((60, 100, 3), np.uint8)
-    rgb[10:30, 10:30], rgb[30:50, 70:90] = 200, 100
-    first, second = thumbnails(Photo(rgb), [face_at(10, 10, 30, 30), face_at(70, 30, 90, 50)], side_px=50)
-    assert first.shape == second.shape == (50, 50, 3)
-    assert abs(int(first[25, 25, 0]) - 200) <= 2 and abs(int(second[25, 25, 0]) - 100) <= 2 and first[2, 2, 0] < 20
-    (beyond,) = thumbnails(Photo(rgb), [face_at(-10, -10, 10, 10)], side_px=50)
-    assert (beyond[3, 3] == 128).all()
 
 
 def test_displacement_is_stretched_to_what_the_eye_can_see():

@@ -15,10 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.builtin.networks import AttentionMesh
+from hrn_opt.builtin.networks import MESH_INPUT_PX, AttentionMesh
 from hrn_opt.builtin.points import OUTER_EYE_CORNERS
 
-INPUT_PX = 192
 MARGIN = 1.5
 # Three passes settle the crop: the first leaves 1–4 % of the eye distance, the third 0.2–1 %.
 PASSES = 3
@@ -34,9 +33,9 @@ class Region:
 
     def to_photo(self, points: Tensor) -> Tensor:
         """Photo pixels of crop points (..., 3) in network pixels; z takes the scale of x."""
-        scale = self.side_px / INPUT_PX
+        scale = self.side_px / MESH_INPUT_PX
         turn = _turn(self.roll_rad)
-        centred = points[..., :2] - INPUT_PX / 2
+        centred = points[..., :2] - MESH_INPUT_PX / 2
         xy = centred @ turn.T * scale + torch.tensor(self.centre_xy)
         return torch.cat([xy, points[..., 2:] * scale], -1)
 
@@ -86,10 +85,10 @@ def settle_points(network: AttentionMesh, photo_rgb: np.ndarray, first: Tensor, 
 def crop_region(photo_rgb: np.ndarray, region: Region) -> Tensor:
     """(3, 192, 192) float32 in 0..1 of a (height, width, 3) uint8 photo; the photo's border is repeated outside."""
     half_diagonal = region.side_px / 2 * (abs(math.cos(region.roll_rad)) + abs(math.sin(region.roll_rad)))
-    shrink = max(int(region.side_px / INPUT_PX), 1)  # whole-pixel averaging before sampling, against aliasing
+    shrink = max(int(region.side_px / MESH_INPUT_PX), 1)  # whole-pixel averaging before sampling, against aliasing
     patch, origin_xy = _reduced_patch(photo_rgb, region.centre_xy, half_diagonal + 2 * shrink, shrink)
     image = torch.from_numpy(patch).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
-    along = (torch.arange(INPUT_PX) + 0.5) / INPUT_PX - 0.5
+    along = (torch.arange(MESH_INPUT_PX) + 0.5) / MESH_INPUT_PX - 0.5
     y, x = torch.meshgrid(along, along, indexing="ij")
     offset = torch.stack([x, y], -1) @ _turn(region.roll_rad).T * region.side_px  # (192, 192, 2)
     patch_xy = (offset + torch.tensor(region.centre_xy) - origin_xy) / shrink

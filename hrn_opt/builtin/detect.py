@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hrn_opt.builtin.anchors import anchor_centres
-from hrn_opt.builtin.networks import BlazeFace
+from hrn_opt.builtin.networks import DETECTOR_INPUT_PX, BlazeFace
 from hrn_opt.resize import resize_longest
 
-INPUT_PX = 256
 TILED_PX = 448  # longest side of the photo under the 2×2 tiles, which overlap by 64 px
 MIN_SCORE = 0.5
 # An upright face over 0.06 of the photo scores at least 0.8. One turned by more than 90° can score 0.6 to 0.78, its
@@ -114,7 +113,7 @@ def _turn_back(points: Tensor, quarter_turns: int, size_hw: tuple[int, int]) -> 
 def _detect_upright(network: BlazeFace, photo_rgb: np.ndarray) -> Candidates:
     tiled = resize_longest(photo_rgb, TILED_PX)
     windows = [_letterboxed(tiled, photo_rgb.shape)]
-    if max(tiled.shape) > INPUT_PX:
+    if max(tiled.shape) > DETECTOR_INPUT_PX:
         windows += _tiles(tiled, photo_rgb.shape)
     return _detect_in(network, windows)
 
@@ -135,7 +134,7 @@ class _Window:
 
 
 def _letterboxed(tiled: np.ndarray, photo_shape: tuple) -> _Window:
-    whole = resize_longest(tiled, INPUT_PX)
+    whole = resize_longest(tiled, DETECTOR_INPUT_PX)
     scale = torch.tensor([photo_shape[1] / whole.shape[1], photo_shape[0] / whole.shape[0]])
     return _Window(_to_input(whole), scale, torch.zeros(2))
 
@@ -145,22 +144,22 @@ def _tiles(tiled: np.ndarray, photo_shape: tuple) -> list[_Window]:
     scale = torch.tensor([photo_shape[1] / width, photo_shape[0] / height])
     windows = []
     for top, left in product(_starts(height), _starts(width)):
-        tile = tiled[top : top + INPUT_PX, left : left + INPUT_PX]
+        tile = tiled[top : top + DETECTOR_INPUT_PX, left : left + DETECTOR_INPUT_PX]
         windows.append(_Window(_to_input(tile), scale, torch.tensor([left, top]) * scale))
     return windows
 
 
 def _starts(length: int) -> list[int]:
     """Where tiles start along a side: evenly, overlapping by at least TILE_OVERLAP_PX, the last one ending with it."""
-    last = max(length - INPUT_PX, 0)
-    steps = -(-last // (INPUT_PX - TILE_OVERLAP_PX))
+    last = max(length - DETECTOR_INPUT_PX, 0)
+    steps = -(-last // (DETECTOR_INPUT_PX - TILE_OVERLAP_PX))
     return [round(step * last / steps) for step in range(steps + 1)] if steps else [0]
 
 
 def _to_input(rgb: np.ndarray) -> Tensor:
     """(3, 256, 256) in -1..1, black (-1) right of and below the picture."""
     image = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float() / 127.5 - 1
-    return F.pad(image, (0, INPUT_PX - image.shape[2], 0, INPUT_PX - image.shape[1]), value=-1.0)
+    return F.pad(image, (0, DETECTOR_INPUT_PX - image.shape[2], 0, DETECTOR_INPUT_PX - image.shape[1]), value=-1.0)
 
 
 def _decode(regressors: Tensor, logits: Tensor, window: _Window) -> Candidates:
@@ -171,7 +170,7 @@ def _decode(regressors: Tensor, logits: Tensor, window: _Window) -> Candidates:
     scores = logits.clamp(-100, 100).sigmoid()
     kept = (scores >= MIN_SCORE).nonzero().squeeze(1)
     raw = regressors[kept].view(-1, 8, 2)  # centre, size, then six points
-    centres = anchor_centres()[kept, None] * INPUT_PX
+    centres = anchor_centres()[kept, None] * DETECTOR_INPUT_PX
     middle, size = raw[:, :1] + centres, raw[:, 1:2]
     points = torch.cat([middle - size / 2, middle + size / 2, raw[:, 2:4] + centres], 1)  # (K, 4, 2)
     points = points * window.scale_xy + window.origin_xy

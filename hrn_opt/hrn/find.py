@@ -97,14 +97,6 @@ class FoundFace:
     official_rank: int
 
 
-@dataclass(frozen=True)
-class FoundFaces:
-    """faces: largest first.   lost: how many boxes gave no points: outside the photo, or no face on a closer look."""
-
-    faces: tuple[FoundFace, ...]
-    lost: int
-
-
 def working_photo(photo_rgb: np.ndarray) -> WorkingPhoto:
     """The photo itself up to 2000 px a side, else brought to 1500 px, as upstream (every later stage works on that)."""
     height, width = photo_rgb.shape[:2]
@@ -121,15 +113,16 @@ def long_side_size(size_hw: tuple[int, int], long_px: int) -> tuple[int, int]:
     return max(1, int(height * (long_px / width))), long_px
 
 
-def find_faces(networks: FindNetworks, photo: WorkingPhoto) -> FoundFaces:
-    """Every face with its points, largest box first; none when there is none."""
+def find_faces(networks: FindNetworks, photo: WorkingPhoto) -> tuple[FoundFace, ...]:
+    """Every face with its points, largest box first; without those that lie outside the photo, or are no face on a
+    closer look.
+    """
     (detections,) = detect(networks.retinaface, [photo.rgb])
     faces: list[FoundFace] = []
     for start in range(0, len(detections), networks.faces_at_once):
         some = dict(enumerate(detections[start : start + networks.faces_at_once], start))
         faces += _with_points(networks, photo.rgb, some)
-    faces.sort(key=lambda face: (-face.box.area, face.official_rank))
-    return FoundFaces(tuple(faces), lost=len(detections) - len(faces))
+    return tuple(sorted(faces, key=lambda face: (-face.box.area, face.official_rank)))
 
 
 def _with_points(networks: FindNetworks, rgb: np.ndarray, ranked: Mapping[int, Detection]) -> list[FoundFace]:

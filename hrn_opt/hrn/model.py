@@ -131,7 +131,7 @@ class HrnModel:
     def find(self, photo: Photo) -> tuple[Face, ...]:
         """Every face, largest first; points are the 68 landmarks, whole numbers at the pixels' centres."""
         working = self._working(photo)
-        found = find_faces(self.find_networks, working).faces
+        found = find_faces(self.find_networks, working)
         return tuple(
             Face(working.box_to_photo(face.box), working.to_photo(face.points.double()), face.score) for face in found
         )
@@ -235,7 +235,7 @@ class HrnModel:
         if request.hints.face_widening == 0:
             return crops.rgb
         find = self.find_networks
-        return widen(find.retinaface, find.landmarks106, [crops.rgb], request.hints.face_widening)[0].rgb
+        return widen(find.retinaface, find.landmarks106, [crops.rgb], request.hints.face_widening)[0]
 
 
 def _camera(aligned: Aligned) -> Camera:

@@ -58,23 +58,15 @@ FEATURES = (
 )
 
 
-@dataclass(frozen=True)
-class Widened:
-    """rgb: (H, W, 3) uint8.   widened: False where no face was found in the crop, and rgb is the crop itself."""
-
-    rgb: np.ndarray
-    widened: bool
-
-
 def widen(
     retinaface: RetinaFace, landmarks106: Landmarks106, crops: Sequence[np.ndarray], degree: float = DEGREE
-) -> tuple[Widened, ...]:
-    """Each crop with its face widened; with degree 0 the crops themselves, at no cost.
+) -> tuple[np.ndarray, ...]:
+    """Each crop with its face widened, (H, W, 3) uint8; the crop itself where no face is found in it, or degree is 0.
 
     crops: (H, W, 3) uint8 RGB, 224 px as published.
     """
     if degree == 0:
-        return tuple(Widened(crop, widened=False) for crop in crops)
+        return tuple(crops)
     # PARITY: upstream hands RGB to a function that expects BGR, so the detectors see swapped channels; test_widen.py
     # pins it.
     swapped = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops]
@@ -87,10 +79,7 @@ def widen(
         box, large_hw, crop_hw = best[place].box, large[place].shape[:2], crops[place].shape[:2]
         if _can_flow(box, large_hw):
             flows[place] = face_flow(box, own, large_hw, crop_hw, degree)
-    return tuple(
-        Widened(warped(crop, flows[i]), widened=True) if i in flows else Widened(crop, widened=False)
-        for i, crop in enumerate(crops)
-    )
+    return tuple(warped(crop, flows[i]) if i in flows else crop for i, crop in enumerate(crops))
 
 
 def _can_flow(box: Box, large_hw: tuple[int, int]) -> bool:

@@ -9,7 +9,6 @@ import torch
 from torch.testing import assert_close
 
 from hrn_opt.builtin.align import (
-    INPUT_PX,
     MARGIN,
     Region,
     crop_region,
@@ -18,6 +17,7 @@ from hrn_opt.builtin.align import (
     region_of_points,
     settle_points,
 )
+from hrn_opt.builtin.networks import MESH_INPUT_PX
 from hrn_opt.builtin.points import OUTER_EYE_CORNERS, POINT_COUNT
 
 REGION = Region((61.3, 44.8), 87.0, 0.4)
@@ -28,7 +28,7 @@ def to_crop(photo_xy, region):
     x, y = photo_xy[0] - region.centre_xy[0], photo_xy[1] - region.centre_xy[1]
     along = x * math.cos(region.roll_rad) + y * math.sin(region.roll_rad)  # the crop's x axis lies along the eyes
     across = -x * math.sin(region.roll_rad) + y * math.cos(region.roll_rad)
-    return (along / region.side_px + 0.5) * INPUT_PX, (across / region.side_px + 0.5) * INPUT_PX
+    return (along / region.side_px + 0.5) * MESH_INPUT_PX, (across / region.side_px + 0.5) * MESH_INPUT_PX
 
 
 def ramp(height, width, step):
@@ -51,14 +51,14 @@ def test_region_to_photo_and_back():
 def test_crop_of_a_ramp_says_where_it_was_taken(side_px, roll_rad):
     region = Region((121.3, 98.8), side_px, roll_rad)
     crop = crop_region(ramp(200, 240, 1), region)
-    assert crop.shape == (3, INPUT_PX, INPUT_PX)
-    along = torch.arange(INPUT_PX) + 0.5
+    assert crop.shape == (3, MESH_INPUT_PX, MESH_INPUT_PX)
+    along = torch.arange(MESH_INPUT_PX) + 0.5
     y, x = torch.meshgrid(along, along, indexing="ij")
     photo = region.to_photo(torch.stack([x, y, torch.zeros_like(x)], -1))
     # Bilinear sampling is exact on a ramp; float32 grid positions over some 100 px.
     assert_close(crop[0] * 255, photo[..., 0] - 0.5, atol=2e-3, rtol=0)
     assert_close(crop[1] * 255, photo[..., 1] - 0.5, atol=2e-3, rtol=0)
-    assert_close(crop[2] * 255, torch.full((INPUT_PX, INPUT_PX), 7.0))
+    assert_close(crop[2] * 255, torch.full((MESH_INPUT_PX, MESH_INPUT_PX), 7.0))
 
 
 @pytest.mark.parametrize("side_px", [400.0, 700.0])
@@ -66,7 +66,7 @@ def test_crop_of_a_large_face_is_averaged_without_a_shift(side_px):
     rgb = ramp(1010, 1150, 0.2)
     region = Region((603.3, 501.8), side_px, 0.3)
     crop = crop_region(rgb, region)
-    along = torch.arange(INPUT_PX) + 0.5
+    along = torch.arange(MESH_INPUT_PX) + 0.5
     y, x = torch.meshgrid(along, along, indexing="ij")
     photo = region.to_photo(torch.stack([x, y, torch.zeros_like(x)], -1))
     for channel in (0, 1):
@@ -84,7 +84,7 @@ def test_large_crops_are_averaged_not_picked():
 def test_crop_past_the_border_repeats_it():
     rgb = ramp(50, 70, 3)
     crop = crop_region(rgb, Region((70.0, 25.0), 60.0, 0.0)) * 255  # its right half lies outside
-    assert_close(crop[0, :, 96:], torch.full((INPUT_PX, 96), 69 * 3.0), atol=2e-3, rtol=0)
+    assert_close(crop[0, :, 96:], torch.full((MESH_INPUT_PX, 96), 69 * 3.0), atol=2e-3, rtol=0)
     far = crop_region(rgb, Region((-500.0, 900.0), 40.0, 0.7)) * 255
     assert_close(far[:2, 50, 60], torch.tensor([0.0, 49 * 3.0]), atol=1e-3, rtol=0)
 
@@ -107,11 +107,11 @@ def test_region_of_points_levels_the_eyes_and_bounds_the_face():
     level = region_of_points(points)
     assert level.roll_rad == pytest.approx(0) and level.side_px == pytest.approx(MARGIN * float((high - low).max()))
     assert level.centre_xy == pytest.approx(((low + high) / 2).tolist(), abs=1e-3)
-    turned = Region((500.0, 300.0), INPUT_PX * 2.0, 1.1).to_photo(points)  # turned by 1.1, enlarged twice
+    turned = Region((500.0, 300.0), MESH_INPUT_PX * 2.0, 1.1).to_photo(points)  # turned by 1.1, enlarged twice
     region = region_of_points(turned)
     assert region.roll_rad == pytest.approx(1.1, abs=1e-5)
     assert region.side_px == pytest.approx(2 * level.side_px, rel=1e-5)
-    middle = Region((500.0, 300.0), INPUT_PX * 2.0, 1.1).to_photo(torch.tensor([[*level.centre_xy, 0.0]]))[0]
+    middle = Region((500.0, 300.0), MESH_INPUT_PX * 2.0, 1.1).to_photo(torch.tensor([[*level.centre_xy, 0.0]]))[0]
     assert region.centre_xy == pytest.approx(middle[:2].tolist(), abs=1e-2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -261,23 +262,21 @@ SMALL_ANCHOR = 2 * 64**2 + 2 * (4 * 32 + 25)  # 64 px at (408, 72)
 def test_every_face_largest_first_with_its_official_rank():
     photo = find.working_photo(np.full((512, 512, 3), 200, np.uint8))
     found = find.find_faces(networks(raw_faces((SMALL_ANCHOR, 4.0), (MIDDLE_ANCHOR, 2.0))), photo)
-    assert [face.official_rank for face in found.faces] == [1, 0]
-    assert [face.box.width for face in found.faces] == [256, 64]
-    assert found.lost == 0
-    for face in found.faces:
+    assert [face.official_rank for face in found] == [1, 0]
+    assert [face.box.width for face in found] == [256, 64]
+    for face in found:
         assert face.points.shape == (68, 2) and face.points.dtype == torch.float32
         middle = torch.tensor([face.box.left + face.box.right, face.box.top + face.box.bottom]) / 2
         assert (face.points_106.mean(0) - middle).abs().max() < 2
 
 
-def test_boxes_are_done_in_batches_without_a_difference(monkeypatch):
+def test_boxes_are_done_in_batches_without_a_difference():
     photo = find.working_photo(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8))
     anchors = [(2 * 64**2 + 2 * (32 * row + column), 3.0 - 0.01 * row) for row in (5, 14, 23) for column in (6, 25)]
     together = find.find_faces(networks(raw_faces(*anchors)), photo)
-    monkeypatch.setattr(find, "FACES_AT_ONCE", 2)
-    apart = find.find_faces(networks(raw_faces(*anchors)), photo)
-    assert len(together.faces) == 6
-    for one, other in zip(together.faces, apart.faces, strict=True):
+    apart = find.find_faces(replace(networks(raw_faces(*anchors)), faces_at_once=2), photo)
+    assert len(together) == 6
+    for one, other in zip(together, apart, strict=True):
         assert one.official_rank == other.official_rank and one.points.tolist() == other.points.tolist()
 
 
@@ -285,13 +284,12 @@ def test_a_face_that_s3fd_does_not_see_is_lost_alone():
     picture = np.full((512, 512, 3), 200, np.uint8)
     picture[:, :340] = 0
     found = find.find_faces(networks(raw_faces((SMALL_ANCHOR, 4.0), (MIDDLE_ANCHOR, 2.0))), find.working_photo(picture))
-    assert [face.official_rank for face in found.faces] == [0]
-    assert found.lost == 1
+    assert [face.official_rank for face in found] == [0]
 
 
 def test_no_face_gives_none():
     found = find.find_faces(networks(raw_faces()), find.working_photo(np.zeros((70, 90, 3), np.uint8)))
-    assert found == find.FoundFaces((), lost=0)
+    assert found == ()
 
 
 def test_points_outside_the_photo_lose_the_face():
@@ -299,12 +297,12 @@ def test_points_outside_the_photo_lose_the_face():
     found = find.find_faces(
         networks(raw_faces((MIDDLE_ANCHOR, 2.0)), far), find.working_photo(np.zeros((512, 512, 3), np.uint8))
     )
-    assert found == find.FoundFaces((), lost=1)
+    assert found == ()
 
 
 def test_points_on_the_photo_follow_the_crops():
     photo = find.working_photo(np.full((512, 512, 3), 200, np.uint8))
-    (face,) = find.find_faces(networks(raw_faces((MIDDLE_ANCHOR, 2.0))), photo).faces
+    (face,) = find.find_faces(networks(raw_faces((MIDDLE_ANCHOR, 2.0))), photo)
     five = face.points_106[list(landmarks.FIVE_OF_106)].double()
     spread = (five - five.mean(0)).square().sum().div(5).sqrt()
     left_top, side = (five.mean(0) - 2 * spread).round(), round(float(224 / 56 * spread))

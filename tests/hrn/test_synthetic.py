@@ -99,7 +99,7 @@ def find_networks(prepared_pack):
 def test_a_face_is_found_in_the_middle_of_any_photo(find_networks, size_hw):
     photo = np.random.default_rng(0).integers(0, 255, (*size_hw, 3), np.uint8)
     with torch.inference_mode():
-        (face,) = find_faces(find_networks, working_photo(photo)).faces
+        (face,) = find_faces(find_networks, working_photo(photo))
     middle = np.array(size_hw[::-1]) / 2
     longer = max(size_hw)
     centre = np.array([face.box.left + face.box.right, face.box.top + face.box.bottom]) / 2
