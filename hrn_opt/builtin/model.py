@@ -11,7 +11,7 @@ from torch import Tensor
 from hrn_opt.builtin.align import FacePoints, locate_points, region_of_detection, settle_points
 from hrn_opt.builtin.detect import detect, same_face
 from hrn_opt.builtin.face_mesh import FaceMesh, load_face_mesh
-from hrn_opt.builtin.shape import Shape, fit_shape
+from hrn_opt.builtin.shape import Shape, fit_shape, with_true_turn
 from hrn_opt.builtin.texture import LAYOUT_PX, paint
 from hrn_opt.builtin.weights import BuiltinNetworks, load_networks
 from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, UVTexture, Want
@@ -64,7 +64,7 @@ class BuiltinModel:
         return settle_points(self.networks.mesh, request.photo.rgb, request.face.points)
 
     def shape(self, request: Request, aligned: Tensor) -> Shape:
-        return fit_shape(self.face_mesh, aligned)
+        return fit_shape(self.face_mesh, with_true_turn(self.face_mesh, aligned))
 
     def yaw_rad(self, shape: Shape) -> float:
         return shape.yaw_rad

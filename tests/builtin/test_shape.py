@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from hrn_opt.builtin.points import MESH_COUNT, POINT_COUNT
-from hrn_opt.builtin.shape import fit_shape, fit_similarity
+from hrn_opt.builtin.shape import fit_shape, fit_similarity, with_true_turn
 
 NOSE_TIP = 4
 EARS = (234, 454)  # outline points next to the ears: the picture's left and right
@@ -95,6 +95,8 @@ def test_camera_keeps_depth_order(face_mesh):
 def test_yaw_is_positive_to_the_photos_right(face_mesh, yaw_deg):
     points = on_photo(face_mesh, turn(0.0, math.radians(yaw_deg), 0.0))
     assert math.degrees(fit_shape(face_mesh, points).yaw_rad) == pytest.approx(yaw_deg, abs=0.05)
+    on_its_side = on_photo(face_mesh, turn(0.0, math.radians(yaw_deg), 2.0))
+    assert math.degrees(fit_shape(face_mesh, on_its_side).yaw_rad) == pytest.approx(yaw_deg, abs=0.05)
     nose_past_the_middle = points[NOSE_TIP, 0] - points[list(EARS), 0].mean()
     assert abs(nose_past_the_middle) < 1 if yaw_deg == 0 else nose_past_the_middle * yaw_deg > 0
 
@@ -117,3 +119,19 @@ def test_irises_change_nothing(face_mesh):
     moved = points.clone()
     moved[MESH_COUNT:] += 99
     assert torch.equal(fit_shape(face_mesh, points).mesh.vertices, fit_shape(face_mesh, moved).mesh.vertices)
+
+
+@pytest.mark.parametrize("yaw_deg", [-24, 15, 30])
+@pytest.mark.parametrize("roll_rad", [0.0, 2.0])
+def test_a_turn_that_the_depth_shows_too_small_is_set_right(face_mesh, yaw_deg, roll_rad):
+    points = on_photo(face_mesh, turn(0.1, math.radians(yaw_deg), roll_rad), bend=0.02)
+    corrected = with_true_turn(face_mesh, points)
+    assert torch.equal(corrected[:, :2], points[:, :2])
+    seen, true = (math.degrees(fit_shape(face_mesh, one).yaw_rad) for one in (points, corrected))
+    assert 1.1 < true / seen < 1.25  # 1.16 on real faces
+
+
+def test_a_face_from_the_front_or_in_profile_keeps_its_depth(face_mesh):
+    for yaw_deg, most_px in ((0, 0.1), (50, 0.5)):
+        points = on_photo(face_mesh, turn(0.1, math.radians(yaw_deg), 0.3))
+        assert (with_true_turn(face_mesh, points) - points)[:MESH_COUNT].abs().max() < most_px
