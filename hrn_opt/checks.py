@@ -21,6 +21,8 @@ DARK_BRIGHTNESS = 40  # 42: 1.7 mm, 8 grey levels
 BRIGHT_PERCENTILE = 90  # highlights: they tell a dark photo from dark skin
 MOST_YAW_DEG = 60.0  # the far half of the face then has a fourteenth of its pixels
 TURNED_YAW_DEG = 25.0  # and here a third
+COVERED_SHARE = 0.2  # of the face from the brows down; hair over a cheek covers less, a hand or a mask more
+CLIPPED_SHARE = 0.03
 _SAMPLES_A_SIDE = 200  # pixels looked at for the brightness
 
 
@@ -43,6 +45,21 @@ def judge_yaw(yaw_rad: float) -> tuple[Advice, ...]:
         return ()
     message = f"The face is turned {yaw_deg:.0f}° away: its far side is partly a mirror image of the near one."
     return (Advice("FaceTurned", message, {"yaw_deg": round(yaw_deg)}),)
+
+
+def judge_skin(covered_share: float, clipped_share: float) -> tuple[Advice, ...]:
+    """What would make a better texture.
+
+    covered_share, clipped_share: of the face's middle, what something covers, and what is burnt out to white, 0..1.
+    """
+    advice = []
+    if covered_share > COVERED_SHARE:
+        message = "Something covers part of the face, or it lies in deep shadow: there, shape and colours are guessed."
+        advice.append(Advice("FaceCovered", message, {"percent": round(100 * covered_share)}))
+    if clipped_share > CLIPPED_SHARE:
+        message = "Part of the face is burnt out to white: with softer light, its colours are better."
+        advice.append(Advice("PhotoBright", message, {"percent": round(100 * clipped_share)}))
+    return tuple(advice)
 
 
 def brightness_of(photo: Photo, face: Face) -> float:

@@ -142,7 +142,8 @@ class Reconstructor:
         texture = clock.run(Stage.TEXTURE, self._model.texture, request, shape)
         yield clock.event(Stage.TEXTURE)
         result = clock.run(Stage.FINISH, self._finish, stop, request, shape, texture)
-        yield clock.event(Stage.FINISH, reconstruction=replace(result, timings=clock.timings, advice=advice))
+        result = replace(result, timings=clock.timings, advice=advice + result.advice)
+        yield clock.event(Stage.FINISH, reconstruction=result)
 
     def reconstruct(self, photo, *, landmarks=None, skin_mask=None, face_widening=None, **options) -> Reconstruction:
         """The last event's reconstruction; options as for `stream`.
@@ -205,7 +206,9 @@ class Reconstructor:
         results = clock.run(Stage.FINISH, _each, partial(self._finish, stop), requests, details, textures)
         shares = tuple(StageTiming(timing.stage, timing.seconds / len(requests)) for timing in clock.timings)
         advice = [a + b for a, b in zip(turned.kept(seen.advice), turned.advice, strict=True)]
-        whole = [replace(one, timings=shares, advice=given) for one, given in zip(results, advice, strict=True)]
+        whole = [
+            replace(one, timings=shares, advice=given + one.advice) for one, given in zip(results, advice, strict=True)
+        ]
         return whole + seen.refusals + turned.refusals
 
     def _finish(self, stop: threading.Event | None, request: Request, detail: Any, texture: Any) -> Reconstruction:

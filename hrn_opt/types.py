@@ -258,7 +258,9 @@ class StageTiming:
 class Advice:
     """What about a photo made its result less good than it could be.
 
-    key: "FaceSmall", "PhotoDark" or "FaceTurned".   message: fit to show.   values: what the sentence is filled with.
+    key: "FaceSmall", "PhotoDark", "PhotoBright", "FaceTurned" or "FaceCovered".
+    message: fit to show.
+    values: what the sentence is filled with.
     """
 
     key: str

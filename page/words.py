@@ -150,6 +150,8 @@ ERRORS_ZH: dict[str, str] = {
 ADVICE_ZH = {
     "FaceSmall": "人脸只有 {width_px} 像素宽：达到 {good_px} 像素会更像。",
     "PhotoDark": "脸部偏暗：光线更好时，形状和颜色会更好。",
+    "FaceCovered": "脸的一部分被遮住，或处在很深的阴影里：那里的形状和颜色是推测的。",
+    "PhotoBright": "脸的一部分过曝成了白色：光线柔和一些，颜色会更好。",
     "FaceTurned": "人脸转过了 {yaw_deg}°：远侧有一部分是近侧的镜像。",
 }
 

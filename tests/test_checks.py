@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from hrn_opt import checks
-from hrn_opt.checks import brightness_of, judge_face, judge_yaw
+from hrn_opt.checks import brightness_of, judge_face, judge_skin, judge_yaw
 from hrn_opt.errors import FaceTooSmall, FaceTurnedTooFar, PhotoTooDark
 from hrn_opt.types import Box, Face, Photo
 
@@ -82,3 +82,15 @@ def test_a_photo_made_smaller_or_darker_is_told_so(model, example_photo):
     small.paste("grey", (0, 77, 512, 512))
     with pytest.raises(FaceTooSmall):
         model.reconstruct(small)
+
+
+@pytest.mark.parametrize(
+    ("covered", "clipped", "wanted"),
+    [(0.0, 0.0, []), (0.19, 0.02, []), (0.21, 0.0, ["FaceCovered"]), (0.5, 0.04, ["FaceCovered", "PhotoBright"])],
+)
+def test_what_covers_a_face_or_burns_it_out_is_advised_on(covered, clipped, wanted):
+    advice = judge_skin(covered, clipped)
+    assert [one.key for one in advice] == wanted
+    assert [one.values["percent"] for one in advice] == [round(100 * share) for share in (covered, clipped)][
+        : len(advice)
+    ]

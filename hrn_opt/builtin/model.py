@@ -12,10 +12,10 @@ from hrn_opt.builtin.align import FacePoints, locate_points, region_of_detection
 from hrn_opt.builtin.detect import detect, same_face
 from hrn_opt.builtin.face_mesh import FaceMesh, load_face_mesh
 from hrn_opt.builtin.shape import Shape, fit_shape, with_true_turn
-from hrn_opt.builtin.texture import LAYOUT_PX, paint
+from hrn_opt.builtin.texture import BakedTexture, FaceLayout, bake_texture, face_layout
 from hrn_opt.builtin.weights import BuiltinNetworks, load_networks
-from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, UVTexture, Want
-from hrn_opt.uvmap import UVLayout, rasterize_layout
+from hrn_opt.checks import judge_skin
+from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, Want
 
 NAME = "builtin"
 # Most false boxes score near 0 on the mesh network, but not all (part of a rocket: 1.0); the detector's own score
@@ -43,8 +43,8 @@ class BuiltinModel:
         return cls(load_networks(), load_face_mesh())
 
     @cached_property
-    def layout(self) -> UVLayout:
-        return rasterize_layout(self.face_mesh.uv, self.face_mesh.seams.faces, LAYOUT_PX)
+    def layout(self) -> FaceLayout:
+        return face_layout(self.face_mesh)
 
     def find(self, photo: Photo) -> tuple[Face, ...]:
         """Every face, largest first; points are (478, 3) after one pass of the mesh network."""
@@ -72,18 +72,19 @@ class BuiltinModel:
     def detail(self, request: Request, shape: Shape) -> Shape:
         raise NotImplementedError("the embedded model has no detail stage")
 
-    def texture(self, request: Request, shape: Shape) -> UVTexture:
-        return paint(request.photo.rgb, shape, self.layout, self.face_mesh.outline_distance, request.texture_size)
+    def texture(self, request: Request, shape: Shape) -> BakedTexture:
+        return bake_texture(request.photo.rgb, shape, self.layout, request.texture_size)
 
-    def finish(self, request: Request, shape: Shape, texture: UVTexture) -> Reconstruction:
+    def finish(self, request: Request, shape: Shape, baked: BakedTexture) -> Reconstruction:
         return Reconstruction(
             model=self.name,
             photo_name=request.photo.name,
             face_index=request.face_index,
             face=request.face,
-            texture=texture,
+            texture=baked.texture,
             camera=shape.camera,
             mesh=shape.mesh if request.want.level >= Want.MESH.level else None,
+            advice=judge_skin(baked.skin.covered_share, baked.skin.clipped_share),
         )
 
 

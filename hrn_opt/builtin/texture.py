@@ -1,11 +1,12 @@
 """The face's colours on its UV layout: sampled where the photo shows them, mirrored or filled where it does not.
 
-What to trust is decided once on a small map; the photo is then sampled at the size that was asked for:
+What to trust is decided once on a small map: what is in sight, faces the viewer, and is skin (skin.py). The photo is
+then sampled at the size that was asked for:
 
     texture = trust · own + mirror_trust · flip(own) + base
 
 where own is the photo at each texel, flip its left-right mirror image (the UV layout is symmetric), and base carries
-the fill of unknown texels and the colour step between the two halves, spread smoothly so that no seam shows.
+the fill of unknown texels and the step of light between the two halves, spread smoothly so that no seam shows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hrn_opt.builtin.face_mesh import FaceMesh
+from hrn_opt.builtin.regions import REGION_PX, FaceRegions, face_regions
 from hrn_opt.builtin.shape import Shape
+from hrn_opt.builtin.skin import SkinMap, skin_map
 from hrn_opt.projection import (
     CROP_PX_PER_TEXEL,
     PhotoPatch,
@@ -29,7 +33,7 @@ from hrn_opt.projection import (
     visible,
 )
 from hrn_opt.types import UVTexture
-from hrn_opt.uvmap import UVLayout, blur, erode, push_pull, resample_rows
+from hrn_opt.uvmap import UVLayout, blur, erode, push_pull, rasterize_layout, resample_rows
 
 LAYOUT_PX = 512
 ANALYSIS_PX = 256
@@ -41,19 +45,28 @@ SLANTED_RIM_FADE_UV = (0.05, 0.12)  # and where it turns away from the viewer th
 YAW_FADE_RAD = (0.31, 0.66)  # 18°..38°: from here on only the near half is trusted
 MIDLINE_FADE_U = 0.06
 FEATHER_TEXELS = 2  # of ANALYSIS_PX
+LEAST_FACING = 0.12  # cosine to the viewer, of texels whose colours say what the face's skin is
+FILL_FADE = (0.2, 0.8)  # trust: what is hardly trusted must not colour what is not
+MOST_STEP_QUANTILE = 0.6  # of the differences that are seen; larger ones are a mole or a curl, not light
 
 
 @dataclass(frozen=True)
 class Surface:
     """The face's surface on the UV layout, each (C, 512, 512) float32.
 
-    photo_xy: photo pixels.   depth: as the camera gives it.   facing: cosine to the viewer.   outline_distance: UV.
+    photo_xy: photo pixels.   depth: as the camera gives it.   normals: as the camera sees them, z to the viewer.
+    outline_distance: UV.
     """
 
     photo_xy: Tensor
     depth: Tensor
-    facing: Tensor
+    normals: Tensor
     outline_distance: Tensor
+
+    @property
+    def facing(self) -> Tensor:
+        """(1, 512, 512) cosine to the viewer."""
+        return self.normals[2:]
 
 
 @dataclass(frozen=True)
@@ -74,32 +87,73 @@ class Blend:
     maps: Tensor
 
 
-def paint(photo_rgb: np.ndarray, shape: Shape, layout: UVLayout, outline_distance: Tensor, size: int) -> UVTexture:
+@dataclass(frozen=True)
+class FaceLayout:
+    """The embedded model's UV layout.
+
+    uv: LAYOUT_PX texels a side.   regions: what lies where on it.   outline_distance: (M,) UV units, of each vertex.
+    """
+
+    uv: UVLayout
+    regions: FaceRegions
+    outline_distance: Tensor
+
+
+@dataclass(frozen=True)
+class BakedTexture:
+    """A texture, and how much of the face it was taken from."""
+
+    texture: UVTexture
+    skin: SkinMap
+
+
+def face_layout(face_mesh: FaceMesh) -> FaceLayout:
+    uv = rasterize_layout(face_mesh.uv, face_mesh.seams.faces, LAYOUT_PX)
+    return FaceLayout(uv, face_regions(face_mesh, uv), face_mesh.outline_distance)
+
+
+def bake_texture(photo_rgb: np.ndarray, shape: Shape, layout: FaceLayout, size: int) -> BakedTexture:
     """The (size, size) texture of a face.
 
-    photo_rgb: (height, width, 3) uint8.   layout: LAYOUT_PX texels a side, of shape.mesh's UV.
-    outline_distance: (N,) UV units, of shape.mesh's vertices.
+    photo_rgb: (height, width, 3) uint8.   layout: of shape.mesh's UV.
     """
     photo_points = shape.camera.project(shape.mesh.vertices)  # (N, 3)
-    values = [photo_points, shape.view_normals[:, 2:], outline_distance[:, None]]
-    surface = Surface(*layout.interpolate(torch.cat(values, 1)).split((2, 1, 1, 1)))
-    positions = surface.photo_xy
+    surface = _surface(shape, photo_points, layout)
     coarse = photo_patch(
         photo_rgb, photo_points, texels_per_px(photo_points, shape.mesh.faces, shape.mesh.uv, ANALYSIS_PX)
     )
-    own = coarse.sample(resample_rows(positions, ANALYSIS_PX, 0, ANALYSIS_PX))  # (3, 256, 256)
-    blend = _blend(own, _trust(shape, photo_points, surface, photo_rgb.shape[:2]))
+    own = coarse.sample(resample_rows(surface.photo_xy, ANALYSIS_PX, 0, ANALYSIS_PX))  # (3, 256, 256)
+    unhidden = _reduced(_unhidden(shape, photo_points, surface, photo_rgb.shape[:2]), ANALYSIS_PX)[0]  # (256, 256)
+    skin = _skin(own, unhidden, surface, layout.regions)
+    trust = _trust(shape, surface, unhidden, _enlarged(skin.own))
+    blend = _blend(own, trust, _enlarged(layout.regions.skin.float()))
     patch = photo_patch(
         photo_rgb, photo_points, CROP_PX_PER_TEXEL * texels_per_px(photo_points, shape.mesh.faces, shape.mesh.uv, size)
     )
     rgb = np.empty((size, size, 3), np.uint8)
     seen = np.empty((size, size), np.uint8)
     for start, stop in bands(size):
-        rgb[start:stop], seen[start:stop] = _paint_rows(patch, positions, blend, size, start, stop)
-    return UVTexture(rgb, seen)
+        rgb[start:stop], seen[start:stop] = _bake_rows(patch, surface.photo_xy, blend, size, start, stop)
+    return BakedTexture(UVTexture(rgb, seen), skin)
 
 
-def _paint_rows(patch: PhotoPatch, positions: Tensor, blend: Blend, size: int, start: int, stop: int):
+def _skin(own: Tensor, unhidden: Tensor, surface: Surface, regions: FaceRegions) -> SkinMap:
+    normals = _reduced(surface.normals, REGION_PX)
+    in_sight = (_reduced(unhidden[None], REGION_PX)[0] > 0.5) & (normals[2] > LEAST_FACING)
+    return skin_map(_reduced(own, REGION_PX), normals, in_sight, regions)
+
+
+def _enlarged(regions_map: Tensor) -> Tensor:
+    """(256, 256) of (128, 128)."""
+    return resample_rows(regions_map[None], ANALYSIS_PX, 0, ANALYSIS_PX)[0]
+
+
+def _surface(shape: Shape, photo_points: Tensor, layout: FaceLayout) -> Surface:
+    values = [photo_points, shape.view_normals, layout.outline_distance[:, None]]
+    return Surface(*layout.uv.interpolate(torch.cat(values, 1)).split((2, 1, 3, 1)))
+
+
+def _bake_rows(patch: PhotoPatch, positions: Tensor, blend: Blend, size: int, start: int, stop: int):
     own = patch.sample(resample_rows(positions, size, start, stop))  # (3, R, size)
     maps = resample_rows(blend.maps, size, start, stop)
     colour = maps[2:].addcmul_(own, maps[:1]).addcmul_(own.flip(2), maps[1:2])
@@ -107,35 +161,52 @@ def _paint_rows(patch: PhotoPatch, positions: Tensor, blend: Blend, size: int, s
     return rgb.numpy(), (maps[0] * 255).round_().to(torch.uint8).numpy()
 
 
-def _blend(own: Tensor, trust: Trust) -> Blend:
-    """What each texel is made of: itself, else its mirror image, else itself at a slant, else a fill.
+def _blend(own: Tensor, trust: Trust, bare: Tensor) -> Blend:
+    """What each texel is made of: itself, else its mirror image, else itself at a slant, else a fill of bare skin.
 
-    own: (3, 256, 256) the photo's colours.
+    own: (3, 256, 256) the photo's colours.   bare: (256, 256) in 0..1, where there are no eyes, brows or lips.
     """
     mirrored = own.flip(2)
     mirror_share = (1 - trust.full) * trust.full.flip(1)
-    both = trust.full * trust.full.flip(1)
-    step = push_pull((own - mirrored) * (both > 0), both)  # between the halves, carried on into the hidden one
+    both = trust.full * trust.full.flip(1) * bare
+    step = _light_step(own - mirrored, both)
     last_resort = (1 - trust.full - mirror_share) * trust.slanted
     own_share = trust.full + last_resort
     known = own_share + mirror_share
     mixed = (own_share * own + mirror_share * (mirrored + step)) / known.clamp(min=1e-6)
-    fill = push_pull(mixed * (known > 0), known)
+    source = bare * fade(known, *FILL_FADE)
+    fill = push_pull(mixed * (source > 0), source)
     base = mirror_share * step + (1 - known) * fill
     return Blend(torch.cat([own_share[None], mirror_share[None], base]))
 
 
-def _trust(shape: Shape, photo_points: Tensor, surface: Surface, photo_size_hw: tuple[int, int]) -> Trust:
+def _light_step(difference: Tensor, both: Tensor) -> Tensor:
+    """(3, 256, 256): how much lighter each texel is than its mirror image, carried on into what is hidden.
+
+    difference: (3, 256, 256) levels.   both: (256, 256) how far a texel and its mirror image are both trusted.
+    """
+    sizes = difference.abs().amax(0)[both > 0.5]
+    most = float(sizes.quantile(MOST_STEP_QUANTILE)) if len(sizes) else 0.0
+    return push_pull(difference.clamp(-most, most) * (both > 0), both)
+
+
+def _trust(shape: Shape, surface: Surface, unhidden: Tensor, skin: Tensor) -> Trust:
+    """unhidden, skin: (256, 256) in 0..1."""
+    shown = _feathered(unhidden) * skin
+    facing, inside = (_reduced(one, ANALYSIS_PX)[0] for one in (surface.facing, surface.outline_distance))
+    full = shown * fade(facing, *FACING_FADE) * fade(inside, *RIM_FADE_UV) * _near_half(shape.yaw_rad)
+    return Trust(full, shown * fade(facing, *LAST_RESORT_FADE) * fade(inside, *SLANTED_RIM_FADE_UV))
+
+
+def _unhidden(shape: Shape, photo_points: Tensor, surface: Surface, photo_size_hw: tuple[int, int]) -> Tensor:
+    """(1, 512, 512) in 0..1: in the photo, and no other part of the face lies in front."""
     in_sight = visible(photo_points, shape.mesh.faces, surface.photo_xy, surface.depth)
-    unhidden = _feathered(in_sight * inside_photo(surface.photo_xy, photo_size_hw))  # (256, 256)
-    facing, inside = _halved(surface.facing)[0], _halved(surface.outline_distance)[0]
-    full = unhidden * fade(facing, *FACING_FADE) * fade(inside, *RIM_FADE_UV) * _near_half(shape.yaw_rad)
-    return Trust(full, unhidden * fade(facing, *LAST_RESORT_FADE) * fade(inside, *SLANTED_RIM_FADE_UV))
+    return in_sight * inside_photo(surface.photo_xy, photo_size_hw)
 
 
-def _feathered(in_sight: Tensor) -> Tensor:
-    """(256, 256) of (1, 512, 512): drawn in from hidden parts by as much as it is then softened."""
-    return blur(erode(_halved(in_sight)[0], 2 * FEATHER_TEXELS)[None], FEATHER_TEXELS)[0]
+def _feathered(unhidden: Tensor) -> Tensor:
+    """(256, 256) drawn in from hidden parts by as much as it is then softened."""
+    return blur(erode(unhidden, 2 * FEATHER_TEXELS)[None], FEATHER_TEXELS)[0]
 
 
 def _near_half(yaw_rad: float) -> Tensor:
@@ -147,6 +218,6 @@ def _near_half(yaw_rad: float) -> Tensor:
     return 1 - hidden * fade(into_far, 0.0, MIDLINE_FADE_U)
 
 
-def _halved(texels: Tensor) -> Tensor:
-    """(C, 256, 256) of (C, 512, 512)."""
-    return F.avg_pool2d(texels[None], LAYOUT_PX // ANALYSIS_PX)[0]
+def _reduced(texels: Tensor, size: int) -> Tensor:
+    """(C, size, size) means of (C, S, S), S a multiple of size."""
+    return F.avg_pool2d(texels[None], texels.shape[-1] // size)[0]

@@ -65,7 +65,7 @@ def test_uv_lies_in_the_square_without_folds_or_overlap(face_mesh, builtin):
     areas = signed_uv_areas(face_mesh)
     assert (areas > 0).all()
     # Texels covered by the layout against the area of all triangles: they would differ if patches overlapped.
-    assert float(builtin.layout.covered.float().mean()) == pytest.approx(float(areas.sum()), rel=2e-3)
+    assert float(builtin.layout.uv.covered.float().mean()) == pytest.approx(float(areas.sum()), rel=2e-3)
 
 
 def test_surface_passes_near_the_points(face_mesh):
@@ -92,7 +92,7 @@ def test_outline_distance_grows_from_the_boundary(face_mesh):
 
 
 def test_layout_reproduces_uv_with_its_gutter(builtin):
-    layout, size = builtin.layout, builtin.layout.size
+    layout, size = builtin.layout.uv, builtin.layout.uv.size
     uv = layout.interpolate(builtin.face_mesh.uv)
     along = (torch.arange(size) + 0.5) / size
     v, u = torch.meshgrid(1 - along, along, indexing="ij")

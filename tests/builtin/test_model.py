@@ -24,7 +24,7 @@ def levels_apart(first, second, where):
 
 @pytest.fixture(scope="module")
 def covered(builtin):
-    return builtin.layout.covered.numpy()
+    return builtin.layout.uv.covered.numpy()
 
 
 def test_a_mirrored_photo_gives_the_mirrored_texture(reconstructor, photo, base, covered):

@@ -9,7 +9,9 @@ from torch.testing import assert_close
 
 from hrn_opt import projection
 from hrn_opt.builtin import texture
-from hrn_opt.builtin.texture import paint
+from hrn_opt.builtin.regions import REGION_PX
+from hrn_opt.builtin.skin import SkinMap
+from hrn_opt.builtin.texture import bake_texture
 from hrn_opt.projection import photo_patch, texels_per_px
 from hrn_opt.render import render
 from hrn_opt.types import Camera, Photo, UVTexture
@@ -27,7 +29,7 @@ def face_shape(shaped, photo):
 @pytest.fixture(scope="module")
 def interior(builtin):
     """(512, 512) bool: the patch, mouth included, without its outermost texels."""
-    return builtin.layout.covered.numpy()
+    return builtin.layout.uv.covered.numpy()
 
 
 def binary_grown(mask, texels):
@@ -43,12 +45,13 @@ def ramps(height, width, left, top, step):
 
 
 @pytest.mark.parametrize("size", [512, 700])
-def test_seen_texels_show_the_photo_where_the_camera_puts_them(builtin, photo, face_shape, size):
+def test_seen_texels_show_the_photo_where_the_camera_puts_them(monkeypatch, builtin, photo, face_shape, size):
     points_xy = face_shape.camera.project(face_shape.mesh.vertices)[:, :2]
     left, top = (int(value) - 2 for value in points_xy.amin(0))
     rgb = ramps(*photo.size_hw, left, top, 1)
-    made = paint(rgb, face_shape, builtin.layout, builtin.face_mesh.outline_distance, size)
-    photo_xy = resample_rows(builtin.layout.interpolate(points_xy), size, 0, size)  # (2, size, size)
+    monkeypatch.setattr(texture, "skin_map", lambda *_: SkinMap(torch.ones(REGION_PX, REGION_PX), 0.0, 0.0))
+    made = bake_texture(rgb, face_shape, builtin.layout, size).texture
+    photo_xy = resample_rows(builtin.layout.uv.interpolate(points_xy), size, 0, size)  # (2, size, size)
     expected = photo_xy - 0.5 - torch.tensor([left, top])[:, None, None]
     seen = made.seen == 255
     assert seen.mean() > 0.2
@@ -58,16 +61,15 @@ def test_seen_texels_show_the_photo_where_the_camera_puts_them(builtin, photo, f
 
 
 def test_bands_change_nothing(monkeypatch, builtin, photo, face_shape):
-    distance = builtin.face_mesh.outline_distance
-    whole = paint(photo.rgb, face_shape, builtin.layout, distance, SIZE)
+    whole = bake_texture(photo.rgb, face_shape, builtin.layout, SIZE).texture
     monkeypatch.setattr(projection, "BAND_TEXELS", 37 * SIZE)
-    banded = paint(photo.rgb, face_shape, builtin.layout, distance, SIZE)
+    banded = bake_texture(photo.rgb, face_shape, builtin.layout, SIZE).texture
     assert np.array_equal(whole.rgb, banded.rgb) and np.array_equal(whole.seen, banded.seen)
 
 
 @pytest.mark.parametrize("size, factor", [(1024, 2), (2048, 4)])
 def test_sizes_agree_after_averaging(builtin, photo, face_shape, interior, base, size, factor):
-    large = paint(photo.rgb, face_shape, builtin.layout, builtin.face_mesh.outline_distance, size).rgb
+    large = bake_texture(photo.rgb, face_shape, builtin.layout, size).texture.rgb
     averaged = large.reshape(SIZE, factor, SIZE, factor, 3).mean((1, 3))
     difference = np.abs(averaged - base.texture.rgb)[interior]
     assert difference.mean() < 0.5 and np.percentile(difference, 99) < 2  # measured 0.22 and 1: rounding
@@ -88,7 +90,7 @@ def test_laid_back_over_its_own_photo(photo, reconstructor):
 def test_a_frontal_face_is_seen_on_both_sides(base, interior):
     halves = base.texture.seen[:, :256][interior[:, :256]], base.texture.seen[:, 256:][interior[:, 256:]]
     shares = [(half > 250).mean() for half in halves]
-    assert min(shares) > 0.4 and abs(shares[0] - shares[1]) < 0.1
+    assert min(shares) > 0.3 and abs(shares[0] - shares[1]) < 0.1  # the fringe and the outline are not
     beyond_gutter = ~binary_grown(interior, 8)
     assert (base.texture.seen[beyond_gutter] == 0).all()
 
@@ -151,17 +153,18 @@ def test_turned_views_mirror_the_near_half_and_let_no_background_in(
     # Features are the near half's, mixed a little with what is seen at a slant: measured 0.79 to 0.94; 0.6 and 0.7 are
     # what the two real halves of this face share.
     assert np.corrcoef(fine[hidden], fine[:, ::-1][hidden])[0, 1] > 0.75
-    # The light of the far half is carried on from the middle: nearer to the truth than a plain mirror image.
+    # The light of the far half is carried on from the middle: nearer to the truth than a plain mirror image, by 12 to
+    # 26 %; more of it would also carry on what is no light.
     truth = base.texture.rgb.astype(int)
-    assert np.abs(rgb - truth)[hidden].mean() < 0.8 * np.abs(truth[:, ::-1] - truth)[hidden].mean()
+    assert np.abs(rgb - truth)[hidden].mean() < 0.92 * np.abs(truth[:, ::-1] - truth)[hidden].mean()
 
 
 def test_part_of_a_face_past_the_photos_border_is_not_seen(builtin, shaped, photo):
     cut = Photo(np.ascontiguousarray(photo.rgb[:, :245]))  # her left cheek and eye lie outside
     shape = shaped(photo)
-    made = paint(cut.rgb, shape, builtin.layout, builtin.face_mesh.outline_distance, SIZE)
-    x = builtin.layout.interpolate(shape.camera.project(shape.mesh.vertices))[0]
-    outside = (x > 248).numpy() & builtin.layout.covered.numpy()
+    made = bake_texture(cut.rgb, shape, builtin.layout, SIZE).texture
+    x = builtin.layout.uv.interpolate(shape.camera.project(shape.mesh.vertices))[0]
+    outside = (x > 248).numpy() & builtin.layout.uv.covered.numpy()
     assert outside.sum() > 5000 and (made.seen[outside] == 0).all()
     assert (made.seen[(x < 230).numpy()] > 250).mean() > 0.2
     cheek = made.rgb[outside].astype(int)

@@ -67,7 +67,7 @@ def test_advice():
     (advice,) = judge_yaw(0.7)
     assert say_advice("en", advice) == advice.message
     assert "40°" in say_advice("zh", advice)
-    assert set(ADVICE_ZH) == {"FaceSmall", "PhotoDark", "FaceTurned"}
+    assert set(ADVICE_ZH) == {"FaceSmall", "PhotoDark", "FaceTurned", "FaceCovered", "PhotoBright"}
 
 
 @pytest.mark.parametrize(
