@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hrn_opt", description="Make a textured 3D face from each photo.", allow_abbrev=False
     )
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP, TIFF or GIF")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder; made if missing")
     parser.add_argument(
         "--texture-size", type=int, default=1024, metavar="N", help="512 to 4096 px, HRN also 256 (default 1024)"

@@ -24,7 +24,7 @@ from pathlib import Path
 OLDEST_PYTHON = (3, 10)
 NEEDED_RAM_BYTES = 1 << 30  # one photo with the embedded model, page included
 NEEDED_DISK_BYTES = 200 << 20  # photos and results of some visitors
-PACKAGES = ("torch", "gradio", "numpy", "pillow", "safetensors", "pygltflib", "accelerate", "modelscope")
+PACKAGES = ("torch", "gradio", "numpy", "pillow", "pillow-heif", "safetensors", "pygltflib", "accelerate", "modelscope")
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 
 

@@ -40,15 +40,18 @@ class PhotoEmpty(InputError):
 class PhotoUnreadable(InputError):
     """The bytes are no picture, or a damaged one.
 
-    reason: "damaged", "no picture", "video", "permission", "range" (floats outside 0..1), "source" (what was handed in
-    gives no bytes).
+    reason: "damaged", "no picture", "video", "sound", "permission", "range" (floats outside 0..1), "source" (what was
+    handed in gives no bytes).
     """
 
     value_names = ("photo", "reason")
 
 
 class PhotoFormatUnsupported(InputError):
-    """A picture format that this installation has no decoder for. reason: "kind" or "mode", which `format` names."""
+    """A known kind of file that cannot be read here, which `format` names.
+
+    reason: "kind" (of picture), "mode" (of a PIL image), "raw" (a camera's raw file), "document" (not a picture).
+    """
 
     value_names = ("photo", "reason", "format")
 
@@ -60,7 +63,11 @@ class PhotoTooSmall(InputError):
 
 
 class PhotoTooLarge(InputError):
-    """More than may be decoded. reason: "bytes" or "pixels"; most: how many millions of them may be."""
+    """More than may be decoded.
+
+    reason: "bytes", "pixels" or "parts" (a JPEG's scans, a TIFF's strips).   most: how many of them may be; of bytes
+    and pixels in millions.
+    """
 
     value_names = ("photo", "reason", "most")
 

@@ -1,0 +1,11 @@
+"""Opening photos: every kind of source in, one upright RGB array out, a named error for everything else.
+
+`opening` is the way of a photo; `kinds` tells what a file is, `jpeg`, `png`, `tiff` and `heif` read what Pillow does
+not look at or cannot read, `orientation`, `depth`, `colour` and `profile` say how the stored numbers become
+an upright sRGB picture.
+"""
+
+from hrn_opt.photo.limits import DEFAULT_LIMITS, PhotoLimits
+from hrn_opt.photo.opening import open_photo
+
+__all__ = ["DEFAULT_LIMITS", "PhotoLimits", "open_photo"]

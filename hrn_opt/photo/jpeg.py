@@ -1,0 +1,107 @@
+"""Reading a JPEG: its markers are looked at first, for what Pillow does not tell: scans, a missing end, orientation."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from hrn_opt.photo.kinds import damaged
+from hrn_opt.photo.limits import MOST_SCANS, PhotoLimits, check_parts, check_size
+from hrn_opt.photo.orientation import turned
+
+_END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the other three are tables
+_PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+_ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # restarts and TEM, which have no length
+_EXIF = b"Exif\0\0"
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)  # in a scan's data no other byte follows 0xff
+# libjpeg fills the blocks that are missing with zeros, which are this grey; a picture holds a whole row of it by
+# chance only, and even then it counts only where the end mark is missing too.
+_MISSING_GREY = 128
+_BLOCK_ROW_PX = 16
+_MOST_MISSING = 0.02  # of the height: what a viewer shows nearly whole; a face does not reach there
+
+
+@dataclass
+class Structure:
+    """What the markers say up to the end of the first picture.
+
+    components: how many the frame has.   scans: of each, (its components, first and last coefficient, lowest bit).
+    """
+
+    progressive: bool = False
+    components: int = 0
+    scans: list[tuple[int, int, int, int]] = field(default_factory=list)
+    exif: bytes | None = None
+    ended: bool = False
+
+
+def read_jpeg(encoded: bytes, label: str, limits: PhotoLimits) -> Image.Image:
+    """The first picture, loaded and upright. Not by Image.open: that one would go on to a camera's second picture."""
+    structure = structure_of(encoded, label)
+    whole = encoded if structure.ended else encoded + bytes((0xFF, _END))
+    with JpegImageFile(io.BytesIO(whole)) as image:
+        check_size(image.width, image.height, label, limits)
+        image.load()
+        if not structure.ended and _lacks_pixels(image, structure):
+            raise damaged(label)
+        return turned(image, structure.exif)
+
+
+def structure_of(encoded: bytes, label: str) -> Structure:
+    """What the markers say; reads no more than MOST_SCANS scans, and each of their bytes once."""
+    found = Structure()
+    at = 2
+    while mark := _MARKER.search(encoded, at):
+        kind, at = mark[1][0], mark.end()
+        if kind == _END:
+            found.ended = True
+            return found
+        if kind in _ALONE:
+            continue
+        length = int.from_bytes(encoded[at : at + 2], "big")
+        if length < 2 or at + length > len(encoded):
+            break
+        _note(found, kind, encoded[at + 2 : at + length])
+        check_parts(len(found.scans), MOST_SCANS, label)
+        at += length
+    return found
+
+
+def _note(found: Structure, kind: int, content: bytes) -> None:
+    if kind in _FRAMES and len(content) > 5:
+        found.progressive, found.components = kind in _PROGRESSIVE, content[5]
+    elif kind == _SCAN and len(content) >= 4:
+        first, last, bits = content[-3:]
+        found.scans.append((content[0], first, last, bits & 15))
+    elif kind == _APP1 and content.startswith(_EXIF):
+        found.exif = found.exif or content
+
+
+def _lacks_pixels(image: Image.Image, structure: Structure) -> bool:
+    """Whether a picture without its end mark lacks more than a viewer's last rows.
+
+    A progressive one is whole once the scan that brings the last bits has begun: what is missing of that one is a
+    half grey level of the finest detail. Of one whose colours stand in scans of their own, nothing can be told.
+    """
+    if structure.progressive:
+        final = [scan for scan in structure.scans if scan[2] == 63 and scan[3] == 0]
+        return len(final) < structure.components
+    if len(structure.scans) != 1 or structure.scans[0][0] != structure.components:
+        return True
+    height = image.height
+    most = max(_BLOCK_ROW_PX, round(_MOST_MISSING * height))
+    if height <= most:
+        return False
+    tail = np.asarray(image.crop((0, height - most - 1, image.width, height)))
+    return bool((tail == _grey(image.mode)).all())
+
+
+def _grey(mode: str) -> np.ndarray:
+    """What libjpeg's zeros look like in a mode: middle grey; of Adobe's CMYK, which Pillow inverts, 127."""
+    return np.uint8(255 - _MISSING_GREY if mode == "CMYK" else _MISSING_GREY)

@@ -1,0 +1,448 @@
+"""Files as people have them: what a viewer shows opens, and what cannot be read is named for what it is."""
+
+import io
+import struct
+import subprocess
+import sys
+import time
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image
+
+from hrn_opt import errors
+from hrn_opt.photo import PhotoLimits, open_photo
+
+ROOT = Path(__file__).parents[1]
+JPEG_90, HEIC_90 = 2.5, 2.0  # mean difference in grey levels that such a coding makes of the example
+
+
+@pytest.fixture(scope="module")
+def image(example_photo):
+    return Image.open(example_photo).convert("RGB").crop((0, 0, 512, 400))  # unequal sides
+
+
+@pytest.fixture(scope="module")
+def jpeg(image):
+    return encoded(image, "JPEG", quality=90)
+
+
+def encoded(image, file_format="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, file_format, **options)
+    return stream.getvalue()
+
+
+def heic(image, **options):
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(image).save(stream, **options)
+    return stream.getvalue()
+
+
+def apart(content, image):
+    """Mean difference in grey levels."""
+    opened = open_photo(content).rgb
+    assert opened.shape == (image.height, image.width, 3)
+    return np.abs(opened.astype(int) - np.asarray(image)).mean()
+
+
+# --- HEIC and AVIF ---
+
+
+def test_heic(image):
+    assert apart(heic(image, quality=90), image) < HEIC_90
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_heic_comes_out_upright_once(image, orientation):
+    """The container turns it; the copy of that in EXIF must not do so again."""
+    stored = {
+        1: image,
+        2: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: image.transpose(Image.Transpose.ROTATE_180),
+        4: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: image.transpose(Image.Transpose.TRANSPOSE),
+        6: image.transpose(Image.Transpose.ROTATE_90),
+        7: image.transpose(Image.Transpose.TRANSVERSE),
+        8: image.transpose(Image.Transpose.ROTATE_270),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = heic(stored, quality=90, exif=exif.tobytes())
+    assert (b"irot" in content or b"imir" in content) == (orientation > 1)
+    assert apart(content, image) < HEIC_90
+    phone = content.replace(b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x01", b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06")
+    assert apart(phone, image) < HEIC_90  # phones leave the turn in EXIF too
+
+
+def test_a_deep_heic(image):
+    deep = np.asarray(image).astype(np.uint16) * 257
+    stream = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", image.size, deep.tobytes()).save(stream, quality=90)
+    assert pillow_heif.open_heif(stream).info["bit_depth"] == 10
+    assert apart(stream.getvalue(), image) < HEIC_90
+
+
+def test_a_heic_with_alpha_lies_on_white(image):
+    alpha = np.full((400, 512), 255, np.uint8)
+    alpha[:, :256] = 0
+    opened = open_photo(heic(Image.fromarray(np.dstack((image, alpha))), quality=90)).rgb
+    assert (opened[:, :240] > 250).all()
+    assert np.abs(opened[:, 272:].astype(int) - np.asarray(image)[:, 272:]).mean() < HEIC_90
+
+
+def test_a_grey_heic(image):
+    assert apart(heic(image.convert("L"), quality=90), image.convert("L").convert("RGB")) < HEIC_90
+
+
+def test_the_primary_picture_of_a_heic_is_taken(image):
+    file = pillow_heif.from_pillow(Image.new("RGB", (256, 128)))
+    file.add_from_pillow(image)
+    stream = io.BytesIO()
+    file.save(stream, quality=90, primary_index=1)
+    assert apart(stream.getvalue(), image) < HEIC_90
+
+
+def test_a_heic_s_colours_are_obeyed(image):
+    from hrn_opt.photo.profile import of_code_points
+
+    display_p3 = of_code_points(12, 13)
+    expected = open_photo(encoded(image, icc_profile=display_p3)).rgb
+    as_numbers = heic(image, quality=95, color_primaries=12, transfer_characteristic=13)
+    assert np.abs(open_photo(as_numbers).rgb.astype(int) - expected).mean() < HEIC_90
+    with_profile = image.copy()
+    with_profile.info["icc_profile"] = display_p3
+    assert np.abs(open_photo(heic(with_profile, quality=95)).rgb.astype(int) - expected).mean() < HEIC_90
+
+
+def test_limits_hold_for_a_heic_before_it_is_decoded(image, monkeypatch):
+    content = heic(image)
+    monkeypatch.setattr(pillow_heif.HeifImageFile, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(errors.PhotoTooLarge):
+        open_photo(content, limits=PhotoLimits(max_pixels=1000))
+    with pytest.raises(errors.PhotoTooSmall):
+        open_photo(content, limits=PhotoLimits(min_side_px=500))
+
+
+def test_avif(image):
+    assert apart(encoded(image, "AVIF", quality=90), image) < JPEG_90
+
+
+def test_a_turned_avif(image):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(image.transpose(Image.Transpose.ROTATE_90), "AVIF", quality=90, exif=exif)
+    assert apart(content, image) < JPEG_90
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("kind", ["AVIF", "HEIC"])
+def test_a_cut_one_is_called_cut(image, kind, share):
+    content = heic(image) if kind == "HEIC" else encoded(image, "AVIF")
+    with pytest.raises(errors.PhotoUnreadable, match="cut short"):
+        open_photo(content[: int(len(content) * share)])
+
+
+def test_nothing_is_registered_with_pillow(image, tmp_path):
+    path = tmp_path / "a.heic"
+    path.write_bytes(heic(image))
+    code = "import sys, hrn_opt, PIL.Image as i; hrn_opt.open_photo(sys.argv[1]); assert 'HEIF' not in i.OPEN"
+    subprocess.run([sys.executable, "-W", "error", "-c", code, str(path)], cwd=ROOT, check=True)
+
+
+# --- JPEG: its end, its scans, its orientation ---
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 20, 200, "1 %"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_its_last_bytes_opens(image, progressive, missing):
+    whole = encoded(image, "JPEG", quality=90, progressive=progressive)
+    count = len(whole) // 100 if missing == "1 %" else missing
+    full, cut = open_photo(whole).rgb.astype(int), open_photo(whole[:-count]).rgb
+    assert np.abs(cut - full).mean() < 2.5
+    assert np.abs(cut - full)[: image.height - 32].mean() < 0.5
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.8])
+def test_a_jpeg_that_is_cut_is_refused(jpeg, share):
+    with pytest.raises(errors.PhotoUnreadable, match="cut short"):
+        open_photo(jpeg[: int(len(jpeg) * share)])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5])
+def test_a_progressive_jpeg_that_lacks_scans_is_refused(image, share):
+    content = encoded(image, "JPEG", quality=90, progressive=True)
+    with pytest.raises(errors.PhotoUnreadable, match="cut short"):
+        open_photo(content[: int(len(content) * share)])
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_cut_one_of_other_colours(image, mode):
+    whole = encoded(image.convert(mode), "JPEG", quality=90)
+    assert np.abs(open_photo(whole[:-2]).rgb.astype(int) - open_photo(whole).rgb).max() == 0
+    with pytest.raises(errors.PhotoUnreadable, match="cut short"):
+        open_photo(whole[: len(whole) // 2])
+
+
+def test_what_follows_the_end_mark_does_no_harm(image, jpeg):
+    film = struct.pack(">I4s4sI", 24, b"ftyp", b"mp42", 0) + b"\xff\xda\x00\x0c" * 5000  # a phone's moving photo
+    assert apart(jpeg + film, image) < JPEG_90
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_at_once(image):
+    content = encoded(image, "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    start = time.perf_counter()
+    with pytest.raises(errors.PhotoTooLarge, match="parts"):
+        open_photo(content[:-2] + content[last:-2] * 5000 + b"\xff\xd9")
+    assert time.perf_counter() - start < 1
+
+
+def app1(content):
+    return b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
+
+
+XMP = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>'
+
+
+def exif_of(value, kind=3, count=1):
+    return b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, kind, count, value, 0) + bytes(4)
+
+
+@pytest.mark.parametrize("value", [2, 3, 6])
+def test_an_orientation_in_xmp_only_is_not_obeyed(image, jpeg, value):
+    """No viewer does: browsers, and the photo programs of systems, look at EXIF."""
+    assert apart(jpeg[:2] + app1(XMP % value) + jpeg[2:], image) < JPEG_90
+    assert apart(encoded(image, "TIFF", tiffinfo={700: XMP % value}), image) == 0
+    assert apart(encoded(image, "WEBP", lossless=True, xmp=XMP % value), image) == 0
+    assert apart(encoded(image, "AVIF", quality=90, xmp=XMP % value), image) < JPEG_90
+
+
+def test_exif_counts_beside_xmp(image, jpeg):
+    turned = encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=90)
+    for blocks in (app1(XMP % 2) + app1(exif_of(6)), app1(exif_of(6)) + app1(XMP % 2)):
+        assert apart(turned[:2] + blocks + turned[2:], image) < JPEG_90
+
+
+@pytest.mark.parametrize("block", [exif_of(6, count=2), exif_of(6, kind=4), exif_of(9), exif_of(0), exif_of(6)[:-8]])
+def test_an_odd_orientation_is_none_and_says_nothing_on_standard_error(image, jpeg, block, tmp_path):
+    """As browsers have it."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg[:2] + app1(block) + jpeg[2:])
+    assert apart(path, image) < JPEG_90
+    code = "import sys, hrn_opt; hrn_opt.open_photo(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_warning_of_pillow_s_and_no_filter_that_hides_others(image):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(errors.PhotoTooLarge):
+            open_photo(png_header(12_000, 12_000))
+    assert caught == []
+    done = subprocess.run(
+        [sys.executable, "-c", "import hrn_opt.photo, warnings; warnings.warn('mine')"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "mine" in done.stderr
+
+
+def png_header(width, height):
+    content = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", content), (b"IDAT", b""), (b"IEND", b"")]
+    packed = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+# --- TIFF ---
+
+
+def tiff(entries, pixels, order="<", more=()):
+    """A TIFF of one strip or more: entries are (tag, type, values); more: further directories."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(pixels))
+    out = head + pixels
+    directories = [entries, *more]
+    for number, one in enumerate(directories):
+        start = len(out)
+        table_bytes = 2 + 12 * len(one) + 4
+        spill, rows = b"", b""
+        for tag, kind, values in sorted(one):
+            packed = struct.pack(f"{order}{len(values)}{ {1: 'B', 3: 'H', 4: 'I'}[kind] }", *values)
+            if len(packed) > 4:
+                place, spill = start + table_bytes + len(spill), spill + packed
+                packed = struct.pack(f"{order}I", place)
+            rows += struct.pack(f"{order}HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
+        following = start + table_bytes + len(spill) if number + 1 < len(directories) else 0
+        out += struct.pack(f"{order}H", len(one)) + rows + struct.pack(f"{order}I", following) + spill
+    return out
+
+
+def plain_entries(image, colours=2, bits=8, samples=3, offset=8, **more):
+    size = image.width * image.height * samples * bits // 8
+    entries = {256: (4, (image.width,)), 257: (4, (image.height,)), 258: (3, (bits,) * samples), 259: (3, (1,))}
+    entries |= {
+        262: (3, (colours,)),
+        273: (4, (offset,)),
+        277: (3, (samples,)),
+        278: (4, (image.height,)),
+        279: (4, (size,)),
+    }
+    entries |= {int(tag[1:]): value for tag, value in more.items()}
+    return [(tag, kind, values) for tag, (kind, values) in entries.items()]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("rows", [400, 7])
+def test_a_tiff_of_16_bit_planes_opens(image, order, rows):
+    planes = np.asarray(image).astype(f"{order}u2").transpose(2, 0, 1) * 257
+    plane_bytes, row_bytes = image.width * image.height * 2, image.width * 2
+    tops = range(0, image.height, rows)
+    offsets = tuple(8 + plane * plane_bytes + top * row_bytes for plane in range(3) for top in tops)
+    sizes = tuple(min(rows, image.height - top) * row_bytes for _ in range(3) for top in tops)
+    entries = plain_entries(
+        image,
+        bits=16,
+        t273=(4, offsets),
+        t279=(4, sizes),
+        t278=(4, (rows,)),
+        t284=(3, (2,)),
+        t305=(1, tuple(b"by hand")),
+    )
+    assert apart(tiff(entries, planes.astype(f"{order}u2").tobytes(), order), image) == 0
+
+
+def test_a_tiff_of_luma_and_chroma_opens(image):
+    luma = image.convert("YCbCr")
+    assert apart(tiff(plain_entries(image, colours=6, t530=(3, (1, 1))), luma.tobytes()), image) < 1.5
+    with pytest.raises(errors.PhotoFormatUnsupported, match="YCbCr"):
+        open_photo(tiff(plain_entries(image, colours=6, t530=(3, (2, 2))), luma.tobytes()))
+
+
+@pytest.mark.parametrize(
+    ("bits", "number", "kind", "says"),
+    [
+        (32, np.float32, 3, "RGB pixels of 32-bit floating-point"),
+        (64, np.float64, 3, "64-bit"),
+        (32, np.uint32, 1, "32-bit whole"),
+    ],
+)
+def test_a_tiff_that_cannot_be_read_is_named_for_what_it_is(image, bits, number, kind, says):
+    pixels = (np.asarray(image) / 255).astype(number).tobytes()
+    with pytest.raises(errors.PhotoFormatUnsupported, match=says):
+        open_photo(tiff(plain_entries(image, bits=bits, t339=(3, (kind,) * 3)), pixels))
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_tiff_compressions(image, compression):
+    content = encoded(image, "TIFF", compression=compression)
+    assert apart(content, image) < (4 if compression == "jpeg" else 0.01)
+
+
+def test_a_lab_tiff(image):
+    from PIL import ImageCms
+
+    lab = ImageCms.profileToProfile(
+        image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    assert apart(encoded(lab, "TIFF"), image) < 2
+
+
+def raw_entries(image, **more):
+    return plain_entries(image.resize((160, 120)), t254=(4, (1,)), **more)
+
+
+@pytest.mark.parametrize("brand", ["dng", "nef", "arw", "cr2", "subdirectory"])
+def test_a_raw_file_is_refused_and_not_read_as_its_thumbnail(image, brand):
+    thumbnail = image.resize((160, 120)).tobytes()
+    entries = {
+        "dng": raw_entries(image, t50706=(1, (1, 4, 0, 0))),
+        "nef": raw_entries(image, t271=(1, tuple(b"NIKON CORPORATION\0"))),
+        "arw": raw_entries(image, t271=(1, tuple(b"SONY\0"))),
+        "cr2": raw_entries(image, t271=(1, tuple(b"Canon\0"))),
+        "subdirectory": plain_entries(image.resize((160, 120)), t330=(4, (8 + len(thumbnail),))),
+    }[brand]
+    content = tiff(entries, thumbnail)
+    if brand == "cr2":
+        content = content[:8] + b"CR\2\0" + content[12:]
+    if brand == "subdirectory":
+        sensor = struct.pack("<HHHIHHI", 1, 262, 3, 1, 32803, 0, 0)
+        head, place = content[:4], len(content)
+        content = head + content[4:] + sensor
+        content = content.replace(
+            struct.pack("<HHII", 330, 4, 1, 8 + len(thumbnail)), struct.pack("<HHII", 330, 4, 1, place)
+        )
+    with pytest.raises(errors.PhotoFormatUnsupported, match=r"raw file.*develop"):
+        open_photo(content)
+
+
+def test_a_thumbnail_before_the_picture_is_passed_over(image):
+    small = image.resize((160, 120))
+    pixels = small.tobytes() + image.tobytes()
+    full = plain_entries(image, offset=8 + len(small.tobytes()))
+    assert apart(tiff(plain_entries(small, t254=(4, (1,))), pixels, more=[full]), image) == 0
+
+
+@pytest.mark.parametrize("tag", [273, 279, 258])
+def test_a_tiff_of_a_million_strips_is_refused_at_once(image, tag):
+    many = {f"t{tag}": (4 if tag != 258 else 3, (8,) * 1_000_000)}
+    content = tiff(plain_entries(image, **many), image.tobytes())
+    start = time.perf_counter()
+    with pytest.raises(errors.PhotoTooLarge, match="parts"):
+        open_photo(content)
+    assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize("cut", [9, 100, -100_000, -60])
+def test_a_cut_tiff_is_called_cut(image, cut):
+    with pytest.raises(errors.PhotoUnreadable, match="cut short"):
+        open_photo(encoded(image, "TIFF")[:cut])
+
+
+# --- What is no photo ---
+
+
+def _riff(kind):
+    return b"RIFF" + struct.pack("<I", 400) + kind + bytes(400)
+
+
+def _ftyp(brand):
+    return struct.pack(">I4s4sI", 24, b"ftyp", brand, 0) + b"isommp41" + bytes(200)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "says"),
+    [
+        pytest.param(_riff(b"AVI "), errors.PhotoUnreadable, "is a video", id="avi"),
+        pytest.param(_riff(b"WAVE"), errors.PhotoUnreadable, "is a sound file", id="wav"),
+        pytest.param(_riff(b"WEBP"), errors.PhotoUnreadable, "cut short", id="webp-cut"),
+        pytest.param(b"\x1a\x45\xdf\xa3" + bytes(90), errors.PhotoUnreadable, "video", id="mkv"),
+        pytest.param(_ftyp(b"qt  "), errors.PhotoUnreadable, "video", id="mov"),
+        pytest.param(_ftyp(b"M4A "), errors.PhotoUnreadable, "sound", id="m4a"),
+        pytest.param(b"ID3\x04" + bytes(90), errors.PhotoUnreadable, "sound", id="mp3"),
+        pytest.param(b"\xff\xfb\x90\x64" + bytes(90), errors.PhotoUnreadable, "sound", id="mp3-bare"),
+        pytest.param(b"OggS" + bytes(90), errors.PhotoUnreadable, "sound", id="ogg"),
+        pytest.param(b"fLaC" + bytes(90), errors.PhotoUnreadable, "sound", id="flac"),
+        pytest.param(b"%PDF-1.7\n", errors.PhotoFormatUnsupported, "PDF", id="pdf"),
+        pytest.param(b"PK\x03\x04" + bytes(90), errors.PhotoFormatUnsupported, "ZIP", id="zip"),
+        pytest.param(b"\n<!DOCTYPE html><html>", errors.PhotoFormatUnsupported, "web page", id="html"),
+        pytest.param(b'<?xml version="1.0"?>\n<svg xmlns=""/>', errors.PhotoFormatUnsupported, "SVG", id="svg"),
+        pytest.param(b"8BPS\0\1" + bytes(90), errors.PhotoFormatUnsupported, "Photoshop", id="psd"),
+        pytest.param(b"\xff\x0a" + bytes(90), errors.PhotoFormatUnsupported, "JPEG XL", id="jxl"),
+        pytest.param(b"\0\0\0\x0cJXL \r\n\x87\n", errors.PhotoFormatUnsupported, "JPEG XL", id="jxl-box"),
+        pytest.param(b"\0\0\0\x0cjP  \r\n\x87\n", errors.PhotoFormatUnsupported, "JPEG 2000", id="jp2"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n", errors.PhotoFormatUnsupported, "PostScript", id="eps"),
+        pytest.param(b"FUJIFILMCCD-RAW 0201", errors.PhotoFormatUnsupported, "raw file", id="raf"),
+        pytest.param(_ftyp(b"crx "), errors.PhotoFormatUnsupported, "raw file", id="cr3"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(content, error, says):
+    with pytest.raises(error, match=says) as caught:
+        open_photo(content)
+    assert type(caught.value) is error
