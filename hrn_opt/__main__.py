@@ -7,13 +7,14 @@ The engine, and torch with it, is imported only once the options are known to be
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
 from collections.abc import Callable
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from hrn_opt.errors import FaceUnusable, HrnOptError, InputError, OptionInvalid
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _EXIT_INPUT, _EXIT_MACHINE, _EXIT_INTERRUPTED = 2, 1, 130
 _BAR_CELLS = 30
-_FACE_ENDING = re.compile(r"-face\d+$")
+_OPTION = re.compile(r"-h|--[a-z-]*(=.*)?", re.DOTALL)
 
 
 def main(argv: list[str] | None = None, load: Callable | None = None) -> int:
@@ -31,14 +32,14 @@ def main(argv: list[str] | None = None, load: Callable | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["hash-password"]:
         return _hash_password(argv[1:])
-    options = _parser().parse_args(argv)
+    options = _parser().parse_args(_dashes_marked(argv))
     try:
         return _run(options, load or _load)
     except KeyboardInterrupt:
         _clear_progress()
         return _EXIT_INTERRUPTED
     except HrnOptError as error:
-        print(f"hrn_opt: {error}", file=sys.stderr)
+        _say(f"hrn_opt: {error}", sys.stderr)
         return _exit_code(error)
 
 
@@ -68,8 +69,21 @@ def _parser() -> argparse.ArgumentParser:
         help="FOLDER: an HRN pack, published or prepared (default auto: HRN where ./start.sh fetch put it)",
     )
     _add_machine_options(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files in DIR also where this command did not make them"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON report a photo on standard output")
     return parser
+
+
+def _dashes_marked(argv: list[str]) -> list[str]:
+    """The arguments, a photo whose name begins with a dash written as ./-name, which is no option."""
+    end = argv.index("--") if "--" in argv else len(argv)
+
+    def is_photo(text: str) -> bool:
+        return text.startswith("-") and not _OPTION.fullmatch(text) and Path(text).is_file()
+
+    return [f"./{text}" if is_photo(text) else text for text in argv[:end]] + argv[end:]
 
 
 def _add_machine_options(parser: argparse.ArgumentParser) -> None:
@@ -132,8 +146,9 @@ def _load(name: str, **options):
 
 
 def _run(options: argparse.Namespace, load: Callable) -> int:
-    from hrn_opt.export import check_formats, place
-    from hrn_opt.report import as_file, as_line, error_report, run_report
+    from hrn_opt.export import check_formats
+    from hrn_opt.outputs import output_stems
+    from hrn_opt.report import as_line, error_report
 
     check_formats(options.formats)
     model = load(
@@ -144,48 +159,37 @@ def _run(options: argparse.Namespace, load: Callable) -> int:
         offload_folder=options.offload_folder,
     )
     exit_code = 0
-    for source, stem in zip(options.photos, _stems(options.photos, options.out), strict=True):
+    for source, stem in zip(options.photos, output_stems(options.photos, options.out, options.formats), strict=True):
         try:
-            run = _reconstruct(model, source, stem, options)
-            report = run_report(run)
-            place({f"{stem}.report.json": as_file(report)}, options.out)
-            line = _summary(run)
+            report, line = _one_photo(model, source, stem, options)
         except HrnOptError as error:
             exit_code = max(exit_code, _exit_code(error))
             report, line = error_report(source, error), None
             _clear_progress()
-            print(f"{source}: {error}", file=sys.stderr)
+            _say(f"{source}: {error}", sys.stderr)
         if options.json or line:
-            print(as_line(report) if options.json else _printable(line), flush=True)
+            _say(as_line(report) if options.json else line, sys.stdout)
     return exit_code
+
+
+def _one_photo(model, source: str, stem: str, options: argparse.Namespace) -> tuple[dict, str]:
+    """Its report, which is written beside its files, and its line for the terminal."""
+    from hrn_opt.export import place
+    from hrn_opt.outputs import REPORT_ENDING, check_free, digest, made_earlier
+    from hrn_opt.report import as_file, run_report
+
+    if not options.overwrite:
+        check_free(options.out, stem, options.formats, options.face == "all")
+    earlier = made_earlier(options.out, stem)  # of other formats or faces: they stay known
+    run = _reconstruct(model, source, stem, options)
+    made = {path.name: digest(path) for output in run.outputs for path in output.files}
+    report = run_report(run) | {"made": earlier | made}
+    place({f"{stem}{REPORT_ENDING}": as_file(report)}, options.out)
+    return report, _summary(run)
 
 
 def _exit_code(error: HrnOptError) -> int:
     return _EXIT_INPUT if isinstance(error, InputError) else _EXIT_MACHINE
-
-
-def _stems(sources: list[str], out: Path) -> list[str]:
-    """One output stem a photo; no two photos of a run share a file, and no photo lying in `out` is overwritten."""
-    from hrn_opt.export import safe_stem
-
-    here = out.resolve()
-    pngs = [path for path in map(Path, sources) if path.suffix.lower() == ".png"]
-    taken = {_stem_key(path.stem) for path in pngs if path.resolve().parent == here}
-    stems = []
-    for source in sources:
-        first = stem = safe_stem(Path(source).stem)
-        number = 1
-        while _stem_key(stem) in taken:
-            number += 1
-            stem = f"{first}-{number}"
-        taken.add(_stem_key(stem))
-        stems.append(stem)
-    return stems
-
-
-def _stem_key(stem: str) -> str:
-    """Equal for stems whose files could meet: `a` writes `a-face0` too, and some file systems ignore case."""
-    return _FACE_ENDING.sub("", stem).casefold()
 
 
 def _reconstruct(model, source: str, stem: str, options: argparse.Namespace) -> PhotoRun:
@@ -208,7 +212,7 @@ def _reconstruct(model, source: str, stem: str, options: argparse.Namespace) -> 
             if options.face != "all" or (face == len(faces) - 1 and not outputs):
                 raise
             _clear_progress()
-            print(f"{label} is left out: {refusal}", file=sys.stderr)
+            _say(f"{label} is left out: {refusal}", sys.stderr)
     return PhotoRun(source, photo, model.name, model.machine, faces, find_seconds, tuple(outputs))
 
 
@@ -236,20 +240,27 @@ def _summary(run: PhotoRun) -> str:
     return f"{run.source}: {len(run.outputs)} of {len(run.faces)} faces with {run.model} in {seconds:.2f} s: {files}"
 
 
-def _printable(text: str) -> str:
-    """The text with what standard output cannot encode written as escapes: no file name is a reason to fail."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def _say(text: str, stream: TextIO | None) -> None:
+    """A line on the stream, what it cannot encode as escapes. Where its reader has gone, the work goes on silently."""
+    if stream is None:  # closed by the caller's shell
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # for the lines to come, and for what Python still writes as it ends
+        os.close(nowhere)
 
 
 def _show_progress(fraction: float, label: str) -> None:
-    if sys.stderr.isatty():
+    if sys.stderr and sys.stderr.isatty():
         bar = "#" * round(fraction * _BAR_CELLS)
         print(f"\r\x1b[K[{bar:<{_BAR_CELLS}}] {label}", end="", file=sys.stderr, flush=True)
 
 
 def _clear_progress() -> None:
-    if sys.stderr.isatty():
+    if sys.stderr and sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 

@@ -116,6 +116,10 @@ class OutputUnwritable(InputError):
     """The output folder or file cannot be written."""
 
 
+class OutputTaken(OutputUnwritable):
+    """A file of that name is there, and is not one that may be replaced."""
+
+
 class ModelMissing(HrnOptError):
     """The asked-for model is not on this machine."""
 

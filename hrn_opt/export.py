@@ -37,6 +37,17 @@ WANT_OF_FORMAT = {
     "lit": Want.DETAIL,
     "turntable": Want.TURNTABLE,
 }
+# What each writes after the stem; a test holds it against `write`.
+_ENDINGS = {
+    "png": (".png",),
+    "glb": (".glb",),
+    "obj": (".obj", ".mtl", ".png"),
+    "clay": (".clay.glb",),
+    "normal": (".normal.png",),
+    "dense": (".dense.glb",),
+    "lit": (".lit.glb",),
+    "turntable": (".turntable.webp",),
+}
 DISPLACEMENT_RANGE_MM = 20  # black to white; a step of 16 bits is 0.3 µm. Doubled until the face fits.
 _DISPLACEMENT_ZERO = 1 << 15
 _JPEG_ABOVE_PX = 2048  # a 4096 px texture is 27 MB and 1.8 s as PNG, 3.8 MB and 0.09 s as JPEG 95; 2048: 6.9 MB, 0.4 s
@@ -70,6 +81,14 @@ def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
         asked = ", ".join(map(repr, unknown)) or "nothing"
         raise OptionInvalid(f"Cannot export {asked}; choose from {', '.join(WANT_OF_FORMAT)}.")
     return formats
+
+
+def file_endings(formats: Iterable[str]) -> tuple[str, ...]:
+    """What the names of the files that `write` makes of these formats end in, after the stem."""
+    endings = [ending for name in formats for ending in _ENDINGS.get(name, ())]
+    if "displacement" in formats:  # which of them depends on the face; a metre is more than any has
+        endings += [f".displacement_{DISPLACEMENT_RANGE_MM * 2**doubled}mm.png" for doubled in range(7)]
+    return tuple(dict.fromkeys(endings))
 
 
 def want_for(formats: Iterable[str]) -> Want:
