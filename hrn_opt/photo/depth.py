@@ -23,17 +23,18 @@ def to_8_bit(values: np.ndarray, mode: str, label: str, highest: int | None = No
                 reason="range",
             )
         return (values * 255 + 0.5).astype(np.uint8)
-    white = _white(values, mode, highest)
+    white = white_of(values, mode, highest)
     return (np.clip(values, 0, white) * (255 / white) + 0.5).astype(np.uint8)
 
 
 def to_16_bit(values: np.ndarray, highest: int | None = None) -> np.ndarray:
     """uint16 of the same shape, scaled over its full range."""
-    white = _white(values, "I;16", highest)
+    white = white_of(values, "I;16", highest)
     return (np.clip(values, 0, white) * (_FULL_16 / white) + 0.5).astype(np.uint16)
 
 
-def _white(values: np.ndarray, mode: str, highest: int | None) -> int:
+def white_of(values: np.ndarray, mode: str, highest: int | None) -> int:
+    """What value white is."""
     largest = int(values.max())
     if highest is not None and 0 < largest <= highest:
         return highest

@@ -12,7 +12,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from hrn_opt.photo.kinds import damaged
 from hrn_opt.photo.limits import MOST_SCANS, PhotoLimits, check_parts, check_size
-from hrn_opt.photo.orientation import turned
+from hrn_opt.photo.orientation import orientation_of, turned
 
 _END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the other three are tables
@@ -50,7 +50,7 @@ def read_jpeg(encoded: bytes, label: str, limits: PhotoLimits) -> Image.Image:
         image.load()
         if not structure.ended and _lacks_pixels(image, structure):
             raise damaged(label)
-        return turned(image, structure.exif)
+        return turned(image, orientation_of(structure.exif))
 
 
 def structure_of(encoded: bytes, label: str) -> Structure:

@@ -11,12 +11,12 @@ _READ = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
-    b"BM": "BMP",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
 }
+_BMP_HEADER_BYTES = (12, 16, 40, 52, 56, 64, 108, 124)  # of every version; two letters alone begin many texts
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
 _AVIF_BRANDS = (b"avif", b"avis")
 # Pictures that a program can convert.
@@ -68,6 +68,8 @@ def kind_of(head: bytes, label: str) -> str:
             return kind
     if head[:4] in (b"RIFF", b"RIFX") and head[8:12] == b"WEBP":
         return "WEBP"
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES:
+        return "BMP"
     if head[4:8] == b"ftyp":
         return _media_kind(head, label)
     raise _not_read(head, label)

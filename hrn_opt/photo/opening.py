@@ -23,7 +23,7 @@ from hrn_opt.photo.heif import read_heif
 from hrn_opt.photo.jpeg import read_jpeg
 from hrn_opt.photo.kinds import HEAD_BYTES, damaged, kind_of
 from hrn_opt.photo.limits import DEFAULT_LIMITS, PhotoLimits, check_size
-from hrn_opt.photo.orientation import turned
+from hrn_opt.photo.orientation import orientation_of, turned
 from hrn_opt.photo.png import profile_of, read_png
 from hrn_opt.photo.sources import name_of, opened
 from hrn_opt.photo.tiff import read_tiff
@@ -92,7 +92,7 @@ def _png(stream: BinaryIO, label: str, limits: PhotoLimits) -> _Decoded:
     colours = profile_of(chunks) or profile.of_png(chunks.notes, grey)
     bits = chunks.notes.get(b"sBIT", b"")[:1]
     highest = highest_of_significant_bits(np.asarray(image), bits[0]) if bits and image.mode == "I;16" else None
-    return _Decoded(turned(image, chunks.notes.get(b"eXIf")), colours, highest)
+    return _Decoded(turned(image, orientation_of(chunks.notes.get(b"eXIf"))), colours, highest)
 
 
 def _tiff(stream: BinaryIO, label: str, limits: PhotoLimits) -> _Decoded:
@@ -120,7 +120,7 @@ def _by(reader: type) -> Callable[[BinaryIO, str, PhotoLimits], _Decoded]:
         with reader(stream) as image:
             check_size(image.width, image.height, label, limits)
             image.load()
-            return _Decoded(turned(image, image.info.get("exif")), image.info.get("icc_profile"))
+            return _Decoded(turned(image, orientation_of(image.info.get("exif"))), image.info.get("icc_profile"))
 
     return read
 
@@ -145,7 +145,8 @@ def _rgb_from_image(image: Image.Image, label: str, limits: PhotoLimits) -> np.n
     except Exception as error:  # the same boundary, for a PIL image that was opened elsewhere and not read yet
         raise damaged(label) from error
     exif = image.info.get("exif")
-    upright = turned(image, exif) if isinstance(exif, bytes) and image.format not in ("TIFF", "HEIF") else image
+    told = isinstance(exif, bytes) and image.format not in ("TIFF", "HEIF")  # those come turned already
+    upright = turned(image, orientation_of(exif)) if told else image
     return _pixels(_to_srgb(_Decoded(upright, image.info.get("icc_profile")), label))
 
 

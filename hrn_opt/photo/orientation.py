@@ -22,18 +22,18 @@ _TURNS = {
 }
 
 
-def turned(image: Image.Image, exif: bytes | None) -> Image.Image:
+def turned(image: Image.Image, orientation: int) -> Image.Image:
     """The image upright."""
-    turn = _TURNS.get(orientation_of(exif or b""))
+    turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
-def orientation_of(exif: bytes) -> int:
+def orientation_of(exif: bytes | None) -> int:
     """1..8; 1 where the block does not say it in a way that can be understood.
 
     Read here and not by Pillow, which obeys XMP, and warns of odd blocks on the standard error of the whole process.
     """
-    block = exif.removeprefix(b"Exif\0\0")
+    block = (exif or b"").removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
         return 1

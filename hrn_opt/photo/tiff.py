@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from hrn_opt.photo.depth import to_8_bit
+from hrn_opt.photo.depth import to_8_bit, white_of
 from hrn_opt.photo.kinds import damaged, raw_photo, unsupported
 from hrn_opt.photo.limits import PhotoLimits, check_parts, check_size
+from hrn_opt.photo.orientation import turned
 
 # Pillow warns of odd tags that do the pixels no harm. Set once, when this module is imported: a filter that is set
 # and taken back around a call would be seen, and left behind, by other threads.
@@ -28,11 +29,15 @@ _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}  # the integer ones, which s
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _PER_PART = (_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES)
 _ASKED = (_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _HIGHEST, _PLANAR, _SAMPLE_KIND, _SUBSAMPLING)
+_MOST_PROFILE_BYTES = 8_000_000  # the largest that printers' profiles reach
 _MOST_TAGS, _MOST_PAGES, _MOST_VALUES = 500, 8, 64
 _LEAST_TILE_PX = 16  # TIFF 6.0, section 15
-_GREY, _RGB, _CMYK, _YCBCR, _SENSOR, _LINEAR_SENSOR = 1, 2, 5, 6, 32803, 34892
+_ORIENTATION, _PREDICTOR, _TILE_WIDTH, _EXTRA, _XMP, _PROFILE = 274, 317, 322, 338, 700, 34675
+_LEFT_OUT = (_ORIENTATION, _EXTRA, _SUBS, _XMP)
+_WHITE_IS_ZERO, _GREY, _RGB, _CMYK, _YCBCR, _SENSOR, _LINEAR_SENSOR = 0, 1, 2, 5, 6, 32803, 34892
 _COLOUR_NAMES = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "Lab", 9: "Lab"}
-_FLOATING = 3
+_WHOLE, _FLOATING = 1, 3
+_PREMULTIPLIED, _ALPHA = 1, 2
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,16 @@ def read_tiff(stream: BinaryIO, label: str, limits: PhotoLimits) -> tuple[Image.
             highest = 4095
     except (struct.error, OverflowError):
         raise damaged(label) from None
-    if layout.value(_PLANAR, 1) == 2 and layout.value(_SAMPLES, 1) > 1 and max(bits) == 16:
-        return _from_planes(layout, label), None
-    return _by_pillow(layout, label), highest
+    if layout.value(_SAMPLES, 1) > 1 and max(bits) == min(bits) == 16 and layout.value(_SAMPLE_KIND, 1) == _WHOLE:
+        if layout.value(_PLANAR, 1) == 2:
+            return _deep(layout, label, _planes_apart(layout, label)), None
+        if layout.value(_PREDICTOR, 1) == 1:
+            return _deep(layout, label, _planes_together(layout)), None
+    image = _by_pillow(layout, label)
+    if image.mode.startswith("I;16") and layout.value(_COLOURS) == _WHITE_IS_ZERO:  # Pillow leaves it so in 16 bits
+        stored = np.asarray(image)
+        image = Image.fromarray((white_of(stored, image.mode, highest) - stored).astype(np.uint16))
+    return image, highest
 
 
 def _by_pillow(layout: Layout, label: str) -> Image.Image:
@@ -107,26 +119,52 @@ def _by_pillow(layout: Layout, label: str) -> Image.Image:
     return Image.merge("YCbCr", image.split()).convert("RGB") if luma else image
 
 
-def _from_planes(layout: Layout, label: str) -> Image.Image:
-    """A picture whose 16-bit channels lie one after another, each read by Pillow as a grey picture of its own."""
-    samples = layout.value(_SAMPLES)
-    modes = {(_RGB, 3): "RGB", (_RGB, 4): "RGBA", (_CMYK, 4): "CMYK", (_GREY, 2): "LA"}
-    mode = modes.get((layout.value(_COLOURS), samples))
-    tiled = _TILES in layout.entries
-    parts = (_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES)
+def _deep(layout: Layout, label: str, planes: np.ndarray) -> Image.Image:
+    """Of 16-bit channels, (channels, H, W). Pillow would cut off the low bits, where a file of 12 has its picture."""
+    mode = {_GREY: "L", _RGB: "RGB", _CMYK: "CMYK"}.get(layout.value(_COLOURS))
+    if mode is None or len(planes) < len(mode):
+        raise unsupported(_description(layout), label)
+    if len(planes) > len(mode) and mode != "CMYK":
+        mode += {_PREMULTIPLIED: "a", _ALPHA: "A"}.get(layout.value(_EXTRA), "")  # else nobody knows what it is
+    levels = to_8_bit(planes[: len(mode)], "I;16", label, layout.value(_HIGHEST) or None)
+    channels = [Image.fromarray(plane) for plane in levels]
+    image = turned(Image.merge(mode, channels), layout.value(_ORIENTATION, 1))
+    profile = layout.entries.get(_PROFILE)
+    if profile is not None:
+        layout.stream.seek(profile.at)
+        image.info["icc_profile"] = layout.stream.read(min(profile.count, _MOST_PROFILE_BYTES))
+    return image
+
+
+def _planes_apart(layout: Layout, label: str) -> np.ndarray:
+    """(channels, H, W) of a picture whose channels lie one after another, each read as a grey picture of its own."""
+    parts = (_TILES, _TILE_BYTES) if _TILES in layout.entries else (_STRIPS, _STRIP_BYTES)
     offsets, sizes = (layout.values(tag) for tag in parts)
-    if mode is None or len(offsets) % samples or len(sizes) != len(offsets) or layout.value(_SAMPLE_KIND, 1) != 1:
+    samples = layout.value(_SAMPLES)
+    if not offsets or len(offsets) % samples or len(sizes) != len(offsets):
         raise unsupported(_description(layout), label)
     each = len(offsets) // samples
-    planes = []
-    for first in range(0, len(offsets), each):
-        own = {_COLOURS: (_GREY,), _SAMPLES: (1,), _BITS: (16,), _SAMPLE_KIND: (1,), _PLANAR: (1,)}
-        own |= {parts[0]: offsets[first : first + each], parts[1]: sizes[first : first + each]}
-        with TiffImageFile(io.BytesIO(_patched(layout, own))) as plane:
-            plane.info.pop("xmp", None)
-            planes.append(np.asarray(plane))
-    together = to_8_bit(np.stack(planes), "I;16", label, layout.value(_HIGHEST) or None)
-    return Image.merge(mode, [Image.fromarray(plane) for plane in together])
+    firsts = range(0, len(offsets), each)
+    return np.stack(
+        [_grey(layout, {tag: layout.values(tag)[first : first + each] for tag in parts}) for first in firsts]
+    )
+
+
+def _planes_together(layout: Layout) -> np.ndarray:
+    """(channels, H, W) of a picture whose channels lie side by side: a grey one that is so many times as wide."""
+    samples, (width, height) = layout.value(_SAMPLES), layout.size_wh
+    wide = {_WIDTH: (width * samples,)}
+    if _TILES in layout.entries:
+        wide[_TILE_WIDTH] = (layout.value(_TILE_WIDTH) * samples,)
+    return _grey(layout, wide).reshape(height, width, samples).transpose(2, 0, 1)
+
+
+def _grey(layout: Layout, changes: dict[int, tuple[int, ...]]) -> np.ndarray:
+    """(H, W) uint16 as Pillow reads the file when its directory speaks of one channel."""
+    own = {_COLOURS: (_GREY,), _SAMPLES: (1,), _BITS: (16,), _SAMPLE_KIND: (_WHOLE,), _PLANAR: (1,)}
+    with TiffImageFile(io.BytesIO(_patched(layout, own | changes))) as plane:
+        plane.load()
+        return np.asarray(plane)
 
 
 def _patched(layout: Layout, changes: dict[int, tuple[int, ...]]) -> bytes:
@@ -135,7 +173,7 @@ def _patched(layout: Layout, changes: dict[int, tuple[int, ...]]) -> bytes:
     encoded = bytearray(layout.stream.read())
     order, word = layout.order, "Q" if layout.big else "I"
     kind, width = (16, 8) if layout.big else (4, 4)
-    kept = {tag: entry for tag, entry in layout.entries.items() if tag not in changes and tag != _SUBS}
+    kept = {tag: entry for tag, entry in layout.entries.items() if tag not in changes and tag not in _LEFT_OUT}
     rows = {}
     for tag, entry in kept.items():
         rows[tag] = bytes(encoded[entry.entry_at : entry.entry_at + (20 if layout.big else 12)])
