@@ -8,6 +8,18 @@ RESULTS_INTO_SIGHT = """() => {
     if (top > window.innerHeight / 2) results.scrollIntoView({behavior: 'smooth'});
 }"""
 
+# Gradio 6.31 asks the system's dialog for "image/*", which leaves out the endings that a system does not know as such.
+OFFER_EVERY_PHOTO = """() => {
+    const kinds = 'image/*,.heic,.heif,.avif,.webp,.tif,.tiff';
+    const offer = () => {
+        for (const box of document.querySelectorAll('#photo input[type=file]')) {
+            if (box.accept !== kinds) box.accept = kinds;
+        }
+    };
+    offer();
+    new MutationObserver(offer).observe(document.body, {childList: true, subtree: true});
+}"""
+
 # Gradio 6.31 leaves pictures and the 3D view without a name, and sends the Tab key into the 3D view first. Each gets
 # its block's label, which is in the visitor's language already.
 NAME_PICTURES = """() => {

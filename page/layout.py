@@ -11,7 +11,7 @@ import gradio as gr
 from hrn_opt.pipeline import DEFAULT_TEXTURE_SIZE
 from hrn_opt.runtime import PRECISIONS
 from hrn_opt.serving.models import ModelState
-from page.browser import NAME_PICTURES, RESULTS_INTO_SIGHT
+from page.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
 from page.callbacks import FIRST_FACE, Callbacks
 from page.progress import Ticker, idle
 from page.words import WORDS, i18n, language_of, say
@@ -82,6 +82,7 @@ def build_page(callbacks: Callbacks) -> gr.Blocks:
         _connect(callbacks, inputs, outputs)
         _remember(page, callbacks, inputs)
         page.load(None, js=NAME_PICTURES)
+        page.load(None, js=OFFER_EVERY_PHOTO)
         page.unload(callbacks.leave)
     return page
 

@@ -4,6 +4,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import pillow_heif
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
@@ -97,6 +98,16 @@ def test_a_text_file_gets_a_clear_sentence(open_page, tmp_path):
     assert note.inner_text().startswith("holiday.jpg is not a picture")
     assert "Traceback" not in page.content() and str(ROOT) not in page.content()
     page.locator("#cancel:disabled").wait_for()
+
+
+def test_an_iphone_s_photo_is_offered_and_taken(open_page, example_photo, tmp_path):
+    photo = tmp_path / "IMG_0001.HEIC"
+    pillow_heif.from_pillow(Image.open(example_photo)).save(photo, quality=90)
+    page = open_page(DESKTOP)
+    page.wait_for_function("document.querySelector('#photo input[type=file]').accept.includes('.heic')")
+    page.locator("#photo input[type=file]").set_input_files(str(photo))
+    page.locator("#outlined img").wait_for()
+    page.get_by_text("One face found").wait_for()
 
 
 def test_a_photo_without_a_face_stays_until_it_is_taken_away(open_page, tmp_path):
