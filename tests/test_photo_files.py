@@ -202,6 +202,31 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_at_once(image):
     assert time.perf_counter() - start < 1
 
 
+@pytest.mark.parametrize(
+    ("junk", "error"),
+    [
+        (b"\xff\x01" * 5_000_000, errors.PhotoTooLarge),
+        (b"\xff\xe5\0\2" * 5_000_000, errors.PhotoTooLarge),
+        (b"\xff" * 20_000_000, errors.PhotoUnreadable),
+        (b"x" * 20_000_000, errors.PhotoUnreadable),
+    ],
+    ids=["markers", "segments", "padding", "junk"],
+)
+def test_a_jpeg_that_is_mostly_not_a_picture_is_refused_at_once(jpeg, junk, error):
+    start = time.perf_counter()
+    with pytest.raises(error):
+        open_photo(jpeg[:2] + junk + jpeg[2:])
+    assert time.perf_counter() - start < 1.5
+
+
+def test_a_png_of_a_million_chunks_is_refused_at_once(image):
+    content = encoded(image)
+    start = time.perf_counter()
+    with pytest.raises(errors.PhotoTooLarge, match="parts"):
+        open_photo(content[:33] + struct.pack(">I4sI", 0, b"teXt", 0) * 1_000_000 + content[33:])
+    assert time.perf_counter() - start < 1.5
+
+
 def app1(content):
     return b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
 

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from hrn_opt.photo.kinds import damaged
-from hrn_opt.photo.limits import MOST_SCANS, PhotoLimits, check_parts, check_size
+from hrn_opt.photo.limits import MOST_PARTS, MOST_SCANS, PhotoLimits, check_parts, check_size
 from hrn_opt.photo.orientation import orientation_of, turned
 
 _END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
@@ -20,6 +20,7 @@ _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # restarts and TEM, which have no length
 _EXIF = b"Exif\0\0"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)  # in a scan's data no other byte follows 0xff
+_MOST_JUNK_BYTES = 65_536  # between two markers before the first scan, where no encoder leaves any
 # libjpeg fills the blocks that are missing with zeros, which are this grey; a picture holds a whole row of it by
 # chance only, and even then it counts only where the end mark is missing too.
 _MISSING_GREY = 128
@@ -56,9 +57,12 @@ def read_jpeg(encoded: bytes, label: str, limits: PhotoLimits) -> Image.Image:
 def structure_of(encoded: bytes, label: str) -> Structure:
     """What the markers say; reads no more than MOST_SCANS scans, and each of their bytes once."""
     found = Structure()
-    at = 2
+    at, marks = 2, 0
     while mark := _MARKER.search(encoded, at):
-        kind, at = mark[1][0], mark.end()
+        if not found.scans and mark.end() - at > _MOST_JUNK_BYTES:  # Pillow goes over it byte by byte
+            raise damaged(label)
+        kind, at, marks = mark[1][0], mark.end(), marks + 1
+        check_parts(marks, MOST_PARTS, label)
         if kind == _END:
             found.ended = True
             return found

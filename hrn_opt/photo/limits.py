@@ -8,6 +8,7 @@ from hrn_opt.errors import PhotoTooLarge, PhotoTooSmall
 
 # Encoders write at most 20 scans; each costs a pass over every coefficient, so that a small file can ask for hours.
 MOST_SCANS = 100
+MOST_PARTS = 200_000  # segments or chunks: 8 kB each in the largest files; walking over these takes 0.2 s
 
 
 @dataclass(frozen=True)

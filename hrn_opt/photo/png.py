@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from hrn_opt.photo.limits import PhotoLimits, check_size
+from hrn_opt.photo.limits import MOST_PARTS, PhotoLimits, check_parts, check_size
 
 _SIGNATURE_BYTES = 8
 # The picture and its palette. What else is said is read here; animation chunks are left out, so that the still
@@ -30,16 +30,17 @@ class Chunks:
 
 def read_png(encoded: bytes, label: str, limits: PhotoLimits) -> tuple[Image.Image, Chunks]:
     """The still picture, loaded, not turned yet, and what its chunks say."""
-    chunks = chunks_of(encoded)
+    chunks = chunks_of(encoded, label)
     with PngImageFile(io.BytesIO(chunks.picture)) as image:
         check_size(image.width, image.height, label, limits)
         image.load()
         return image, chunks
 
 
-def chunks_of(encoded: bytes) -> Chunks:
+def chunks_of(encoded: bytes, label: str) -> Chunks:
+    """What the file is made of, walked over once; nothing is unpacked."""
     kept, chunks = [encoded[:_SIGNATURE_BYTES]], Chunks(b"")
-    at = _SIGNATURE_BYTES
+    at, count = _SIGNATURE_BYTES, 0
     view = memoryview(encoded)
     while at + 8 <= len(encoded):
         length, name = struct.unpack_from(">I4s", encoded, at)
@@ -48,7 +49,8 @@ def chunks_of(encoded: bytes) -> Chunks:
             kept.append(view[at : at + 12 + length])
         elif name in _NOTED_CHUNKS:
             chunks.notes.setdefault(name, bytes(content))
-        at += 12 + length
+        at, count = at + 12 + length, count + 1
+        check_parts(count, MOST_PARTS, label)
         if name == b"IEND":
             break
     chunks.picture = b"".join(kept)
