@@ -33,11 +33,13 @@ class Region:
 
     def to_photo(self, points: Tensor) -> Tensor:
         """Photo pixels of crop points (..., 3) in network pixels; z takes the scale of x."""
-        scale = self.side_px / MESH_INPUT_PX
-        turn = _turn(self.roll_rad)
-        centred = points[..., :2] - MESH_INPUT_PX / 2
-        xy = centred @ turn.T * scale + torch.tensor(self.centre_xy)
-        return torch.cat([xy, points[..., 2:] * scale], -1)
+        depth = points[..., 2:] * (self.side_px / MESH_INPUT_PX)
+        return torch.cat([self.to_photo_xy(points[..., :2], MESH_INPUT_PX), depth], -1)
+
+    def to_photo_xy(self, points: Tensor, crop_px: int) -> Tensor:
+        """Photo pixels of points (..., 2) of a crop that is crop_px wide."""
+        centred = (points - crop_px / 2) * (self.side_px / crop_px)
+        return centred @ _turn(self.roll_rad).T + torch.tensor(self.centre_xy)
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,22 @@ class FacePoints:
     points: Tensor
     presence: float
 
+    @property
+    def bounds(self) -> Tensor:
+        """(4,) left, top, right, bottom."""
+        return torch.cat([self.points[:, :2].amin(0), self.points[:, :2].amax(0)])
+
 
 def region_of_detection(box: Tensor, eyes: Tensor) -> Region:
     """box: (4,) left, top, right, bottom.   eyes: (2, 2), the picture's left and right one of the upright face."""
     left, top, right, bottom = box.tolist()
     side = MARGIN * max(right - left, bottom - top)
-    return Region(((left + right) / 2, (top + bottom) / 2), side, _angle(eyes[0], eyes[1]))
+    return Region(((left + right) / 2, (top + bottom) / 2), side, eye_angle_rad(eyes))
 
 
 def region_of_points(points: Tensor) -> Region:
     """The region round (478, 3) face points."""
-    roll = _angle(points[OUTER_EYE_CORNERS[0]], points[OUTER_EYE_CORNERS[1]])
+    roll = eye_angle_rad(points[list(OUTER_EYE_CORNERS)])
     level = points[:, :2] @ _turn(roll)  # eyes along x
     low, high = level.amin(0), level.amax(0)
     centre = ((low + high) / 2) @ _turn(roll).T
@@ -82,15 +89,15 @@ def settle_points(network: AttentionMesh, photo_rgb: np.ndarray, first: Tensor, 
     return points
 
 
-def crop_region(photo_rgb: np.ndarray, region: Region) -> Tensor:
-    """(3, 192, 192) float32 in 0..1 of a (height, width, 3) uint8 photo; the photo's border is repeated outside."""
+def crop_region(photo_rgb: np.ndarray, region: Region, crop_px: int = MESH_INPUT_PX) -> Tensor:
+    """(3, crop_px, crop_px) float32 in 0..1 of a (height, width, 3) uint8 photo; its border is repeated outside."""
     half_diagonal = region.side_px / 2 * (abs(math.cos(region.roll_rad)) + abs(math.sin(region.roll_rad)))
-    shrink = max(int(region.side_px / MESH_INPUT_PX), 1)  # whole-pixel averaging before sampling, against aliasing
+    shrink = max(int(region.side_px / crop_px), 1)  # whole-pixel averaging before sampling, against aliasing
     patch, origin_xy = _reduced_patch(photo_rgb, region.centre_xy, half_diagonal + 2 * shrink, shrink)
     image = torch.from_numpy(patch).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
-    along = (torch.arange(MESH_INPUT_PX) + 0.5) / MESH_INPUT_PX - 0.5
+    along = (torch.arange(crop_px) + 0.5) / crop_px - 0.5
     y, x = torch.meshgrid(along, along, indexing="ij")
-    offset = torch.stack([x, y], -1) @ _turn(region.roll_rad).T * region.side_px  # (192, 192, 2)
+    offset = torch.stack([x, y], -1) @ _turn(region.roll_rad).T * region.side_px  # (crop_px, crop_px, 2)
     patch_xy = (offset + torch.tensor(region.centre_xy) - origin_xy) / shrink
     size_wh = torch.tensor([patch.shape[1], patch.shape[0]])
     return F.grid_sample(image, (2 * patch_xy / size_wh - 1)[None], padding_mode="border", align_corners=False)[0]
@@ -119,5 +126,7 @@ def _turn(angle_rad: float) -> Tensor:
     return torch.tensor([[cosine, -sine], [sine, cosine]])
 
 
-def _angle(first: Tensor, second: Tensor) -> float:
-    return math.atan2(float(second[1] - first[1]), float(second[0] - first[0]))
+def eye_angle_rad(eyes: Tensor) -> float:
+    """How far the line from the first to the second of two eyes (2, 2 or 3) is turned clockwise, as seen."""
+    along = eyes[1] - eyes[0]
+    return math.atan2(float(along[1]), float(along[0]))

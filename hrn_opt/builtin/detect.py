@@ -1,4 +1,4 @@
-"""Where faces may be: BlazeFace over the whole photo, over its tiles, and turned when it seems to lie.
+"""Where faces may be: BlazeFace over the whole photo, over its tiles, and turned by quarter turns.
 
 Input preparation and decoding follow MediaPipe's face_detection module: letterbox with black, boxes relative to
 anchor centres, weighted non-maximum suppression (Bazarevsky et al. 2019).
@@ -15,91 +15,50 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hrn_opt.builtin.anchors import anchor_centres
-from hrn_opt.builtin.networks import DETECTOR_INPUT_PX, BlazeFace
+from hrn_opt.builtin.candidates import Candidates, concatenate, merge
+from hrn_opt.builtin.networks import DETECTOR_INPUT_PX, BlazeFace, RawDetections
 from hrn_opt.resize import resize_longest
 
+WINDOWS_AT_ONCE = 2  # 6.1 ms each; one at a time 6.9, five 8.0, 25 at once 18: the features leave the cache
 TILED_PX = 448  # longest side of the photo under the 2×2 tiles, which overlap by 64 px
-MIN_SCORE = 0.5
-# An upright face over 0.06 of the photo scores at least 0.8. One turned by more than 90° can score 0.6 to 0.78, its
-# eyes misplaced; what scores less is mostly no face (measured on a portrait turned in steps of 30°).
-SURE_SCORE = 0.8
-DOUBTFUL_SCORE = 0.6
-# Faces over 0.04 of the photo reach 0.8 at any roll; things on their side that the mesh network takes for a face, 0.67.
-TURNED_MIN_SCORE = 0.7
-# Small things score high by chance (part of a rocket 0.70, a cheetah's coat 0.51, presence 1.0 and 0.94); a face too
-# dim or too far turned to score more is worth having only when it fills a tenth of the photo.
-SMALL_FACE = 0.1
-SMALL_MIN_SCORE = 0.75
-SAME_FACE_IOU = 0.3
-SAME_FACE_COVER = 0.6  # of the smaller box: a box round a whole head and one round its face are one face
-# Only where nothing sure was found: the photo at this size in overlapping tiles, for faces under 0.03 of it.
-FINE_TILED_PX = 960
 TILE_OVERLAP_PX = 64
+FINE_TILED_PX = 960  # and under finer tiles, for faces under 0.05 of the photo
+FINE_GAIN = 1.3  # a photo shorter than this times TILED_PX shows nothing more in finer tiles
+SMALL_FACE = 0.1  # of the photo's longer side
+MIN_SCORE = 0.5
+# The coarse tiles see a face of 0.04 of the photo at 0.2 at least (80 of 80 portraits), and half of them under 0.75.
+TRACE_SCORE = 0.2
+LIKELY_SCORE = 0.75
+SURE_SCORE = 0.85
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Possible faces, best first.
+class Views:
+    """A photo (height, width, 3) uint8, and the same at most TILED_PX long."""
 
-    boxes: (K, 4) float32 left, top, right, bottom, photo pixels.
-    eyes: (K, 2, 2) float32, the photo's-left and the photo's-right eye of the upright face, photo pixels.
-    scores: (K,) float32 in 0..1.
-    """
+    photo_rgb: np.ndarray
+    tiled_rgb: np.ndarray
 
-    boxes: Tensor
-    eyes: Tensor
-    scores: Tensor
+    @classmethod
+    def of(cls, photo_rgb: np.ndarray) -> Views:
+        return cls(photo_rgb, resize_longest(photo_rgb, TILED_PX))
 
-    def __len__(self) -> int:
-        return len(self.scores)
+    @property
+    def small_px(self) -> float:
+        """The width under which a face is small, photo pixels."""
+        return SMALL_FACE * max(self.photo_rgb.shape)
 
-
-def detect(network: BlazeFace, photo_rgb: np.ndarray) -> Candidates:
-    """Every likely face of a (height, width, 3) uint8 photo, best first, at any roll."""
-    found = _detect_all(network, photo_rgb)
-    small = (found.boxes[:, 2] - found.boxes[:, 0]) < SMALL_FACE * max(photo_rgb.shape)
-    return _chosen(found, found.scores >= torch.where(small, SMALL_MIN_SCORE, DOUBTFUL_SCORE))
+    def turned(self, quarter_turns: int) -> Views:
+        """Counter-clockwise."""
+        return Views(np.rot90(self.photo_rgb, quarter_turns), np.rot90(self.tiled_rgb, quarter_turns))
 
 
-def _detect_all(network: BlazeFace, photo_rgb: np.ndarray) -> Candidates:
-    """Candidates of any score; finer tiles and the photo's sides and top are looked at only when in doubt."""
-    upright = _detect_upright(network, photo_rgb)
-    if not (upright.scores >= SURE_SCORE).any():
-        fine = _detect_in(network, _tiles(resize_longest(photo_rgb, FINE_TILED_PX), photo_rgb.shape))
-        upright = _merged(_concatenate([upright, fine]))
-    likely = upright.scores[upright.scores >= DOUBTFUL_SCORE]
-    if len(likely) and likely.min() >= SURE_SCORE:
-        return upright
-    turned = [_detect_turned(network, photo_rgb, quarter_turns) for quarter_turns in (1, 2, 3)]
-    return _best_of_each(_concatenate(_consistent(upright, turned)))
-
-
-def _consistent(upright: Candidates, turned: list[Candidates]) -> list[Candidates]:
-    """Of the orientation with the best candidate all that is likely, of the others only what is sure.
-
-    The mesh network takes some weak candidates for faces that only show on their side, the tail of a space shuttle for
-    one.
-    """
-    orientations = [upright, *(_at_least(found, TURNED_MIN_SCORE) for found in turned)]
-    best = max(orientations, key=lambda found: found.scores[:1].sum())
-    return [found if found is best else _at_least(found, SURE_SCORE) for found in orientations]
-
-
-def _at_least(found: Candidates, score: float) -> Candidates:
-    return _chosen(found, found.scores >= score)
-
-
-def _chosen(found: Candidates, kept: Tensor) -> Candidates:
-    """kept: (K,) bool."""
-    return Candidates(found.boxes[kept], found.eyes[kept], found.scores[kept])
-
-
-def _detect_turned(network: BlazeFace, photo_rgb: np.ndarray, quarter_turns: int) -> Candidates:
+def detect_turned(network: BlazeFace, views: Views, quarter_turns: int) -> Candidates:
     """Candidates of the photo turned counter-clockwise by quarter turns, in the unturned photo's pixels."""
-    found = _detect_upright(network, np.rot90(photo_rgb, quarter_turns))
-    corners = _turn_back(found.boxes.view(-1, 2, 2), quarter_turns, photo_rgb.shape[:2])
+    found = detect_upright(network, views.turned(quarter_turns))
+    corners = _turn_back(found.boxes.view(-1, 2, 2), quarter_turns, views.photo_rgb.shape[:2])
     boxes = torch.cat([corners.amin(1), corners.amax(1)], 1)
-    return Candidates(boxes, _turn_back(found.eyes, quarter_turns, photo_rgb.shape[:2]), found.scores)
+    return Candidates(boxes, _turn_back(found.eyes, quarter_turns, views.photo_rgb.shape[:2]), found.scores)
 
 
 def _turn_back(points: Tensor, quarter_turns: int, size_hw: tuple[int, int]) -> Tensor:
@@ -110,18 +69,43 @@ def _turn_back(points: Tensor, quarter_turns: int, size_hw: tuple[int, int]) -> 
     return torch.stack(turned[quarter_turns], -1)
 
 
-def _detect_upright(network: BlazeFace, photo_rgb: np.ndarray) -> Candidates:
-    tiled = resize_longest(photo_rgb, TILED_PX)
-    windows = [_letterboxed(tiled, photo_rgb.shape)]
-    if max(tiled.shape) > DETECTOR_INPUT_PX:
-        windows += _tiles(tiled, photo_rgb.shape)
-    return _detect_in(network, windows)
+def detect_upright(network: BlazeFace, views: Views) -> Candidates:
+    """Large candidates of the whole photo first, which no tile cuts; then those of tiles, the best first."""
+    photo_shape = views.photo_rgb.shape
+    whole = merge(_detect_in(network, [_letterboxed(views.tiled_rgb, photo_shape)]))
+    if max(views.tiled_rgb.shape) <= DETECTOR_INPUT_PX:
+        return whole
+    traces = concatenate([whole, _detect_in(network, _tiles(views.tiled_rgb, photo_shape), TRACE_SCORE)])
+    fine = _detect_in(network, _fine_tiles(views, traces))
+    large = whole.chosen(whole.widths >= views.small_px)
+    return concatenate([large, merge(concatenate([traces.chosen(traces.scores >= MIN_SCORE), fine]))])
 
 
-def _detect_in(network: BlazeFace, windows: list[_Window]) -> Candidates:
-    raw = network(torch.stack([window.image for window in windows]))  # (B, 3, 256, 256)
-    found = [_decode(raw.regressors[k], raw.logits[k], window) for k, window in enumerate(windows)]
-    return _merged(_concatenate(found))
+def _fine_tiles(views: Views, seen: Candidates) -> list[_Window]:
+    """Those finer tiles that may hold a small face not seen well; all of them when nothing sure was seen."""
+    doubtful = seen.chosen((seen.widths < views.small_px) & (seen.scores < LIKELY_SCORE))
+    all_of_them = not (seen.scores >= SURE_SCORE).any()
+    if max(views.photo_rgb.shape) <= FINE_GAIN * TILED_PX or not (all_of_them or len(doubtful)):
+        return []
+    tiles = _tiles(resize_longest(views.photo_rgb, FINE_TILED_PX), views.photo_rgb.shape)
+    middles = doubtful.boxes.view(-1, 2, 2).mean(1)
+    return [tile for tile in tiles if all_of_them or tile.holds(middles).any()]
+
+
+def _detect_in(network: BlazeFace, windows: list[_Window], least: float = MIN_SCORE) -> Candidates:
+    """Candidates of at least a score in the windows, unmerged, in photo pixels."""
+    raw = run_detector(network, [window.image for window in windows])
+    found = [decode(raw.regressors[k], raw.logits[k], least) for k in range(len(windows))]
+    return concatenate([window.to_photo(one) for window, one in zip(windows, found, strict=True)])
+
+
+def run_detector(network: BlazeFace, images: list[Tensor]) -> RawDetections:
+    """The network over images (3, 256, 256), a few at a time."""
+    batches = [torch.stack(images[k : k + WINDOWS_AT_ONCE]) for k in range(0, len(images), WINDOWS_AT_ONCE)]
+    raw = [network(batch) for batch in batches]
+    if not raw:
+        return RawDetections(torch.zeros(0, 896, 16), torch.zeros(0, 896))
+    return RawDetections(torch.cat([one.regressors for one in raw]), torch.cat([one.logits for one in raw]))
 
 
 @dataclass(frozen=True)
@@ -131,6 +115,15 @@ class _Window:
     image: Tensor
     scale_xy: Tensor
     origin_xy: Tensor
+
+    def holds(self, points: Tensor) -> Tensor:
+        """(K,) bool: which points (K, 2), photo pixels, lie inside."""
+        inside = (points - self.origin_xy) / (self.scale_xy * DETECTOR_INPUT_PX)
+        return ((inside >= 0) & (inside <= 1)).all(1)
+
+    def to_photo(self, found: Candidates) -> Candidates:
+        boxes = found.boxes.view(-1, 2, 2) * self.scale_xy + self.origin_xy
+        return Candidates(boxes.flatten(1), found.eyes * self.scale_xy + self.origin_xy, found.scores)
 
 
 def _letterboxed(tiled: np.ndarray, photo_shape: tuple) -> _Window:
@@ -162,68 +155,15 @@ def _to_input(rgb: np.ndarray) -> Tensor:
     return F.pad(image, (0, DETECTOR_INPUT_PX - image.shape[2], 0, DETECTOR_INPUT_PX - image.shape[1]), value=-1.0)
 
 
-def _decode(regressors: Tensor, logits: Tensor, window: _Window) -> Candidates:
-    """Anchors above the score, in photo pixels.
+def decode(regressors: Tensor, logits: Tensor, least: float = MIN_SCORE) -> Candidates:
+    """Anchors of at least a score, in window pixels.
 
     regressors: (896, 16).   logits: (896,).
     """
     scores = logits.clamp(-100, 100).sigmoid()
-    kept = (scores >= MIN_SCORE).nonzero().squeeze(1)
+    kept = (scores >= least).nonzero().squeeze(1)
     raw = regressors[kept].view(-1, 8, 2)  # centre, size, then six points
     centres = anchor_centres()[kept, None] * DETECTOR_INPUT_PX
     middle, size = raw[:, :1] + centres, raw[:, 1:2]
-    points = torch.cat([middle - size / 2, middle + size / 2, raw[:, 2:4] + centres], 1)  # (K, 4, 2)
-    points = points * window.scale_xy + window.origin_xy
-    return Candidates(points[:, :2].flatten(1), points[:, 2:], scores[kept])
-
-
-def _concatenate(parts: list[Candidates]) -> Candidates:
-    return Candidates(*(torch.cat([getattr(part, name) for part in parts]) for name in ("boxes", "eyes", "scores")))
-
-
-def _merged(found: Candidates) -> Candidates:
-    """One candidate for each group of overlapping ones: their mean, weighted by score; the best score."""
-    merged = []
-    for group in _groups(found):
-        weight = (found.scores[group] / found.scores[group].sum())[:, None]
-        boxes, eyes = (found.boxes[group] * weight).sum(0), (found.eyes[group] * weight[..., None]).sum(0)
-        merged.append(Candidates(boxes[None], eyes[None], found.scores[group[:1]]))
-    return _concatenate(merged) if merged else found
-
-
-def _best_of_each(found: Candidates) -> Candidates:
-    """The best candidate of each overlapping group, as it is: eyes of different orientations must not be mixed."""
-    best = torch.tensor([int(group[0]) for group in _groups(found)], dtype=torch.int64)
-    return Candidates(found.boxes[best], found.eyes[best], found.scores[best])
-
-
-def _groups(found: Candidates) -> list[Tensor]:
-    """Index groups of overlapping candidates, each best first, best group first."""
-    free = found.scores.argsort(descending=True)
-    groups = []
-    while len(free):
-        same = overlap(found.boxes[free[0]], found.boxes[free]) > SAME_FACE_IOU
-        same[0] = True
-        groups.append(free[same])
-        free = free[~same]
-    return groups
-
-
-def overlap(box: Tensor, boxes: Tensor) -> Tensor:
-    """(K,) intersection over union of one box (4,) with boxes (K, 4)."""
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    shared = _shared(box, boxes)
-    return shared / ((box[2:] - box[:2]).prod() + areas - shared).clamp(min=1e-9)
-
-
-def same_face(box: Tensor, boxes: Tensor) -> Tensor:
-    """(K,) bool: which boxes (K, 4) show what one box (4,) shows, alike or one inside the other."""
-    smaller = torch.minimum((boxes[:, 2:] - boxes[:, :2]).prod(1), (box[2:] - box[:2]).prod())
-    nested = _shared(box, boxes) > SAME_FACE_COVER * smaller
-    return nested | (overlap(box, boxes) > SAME_FACE_IOU)
-
-
-def _shared(box: Tensor, boxes: Tensor) -> Tensor:
-    """(K,) area common to one box (4,) and each of boxes (K, 4)."""
-    low, high = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
-    return (high - low).clamp(min=0).prod(1)
+    boxes = torch.cat([middle - size / 2, middle + size / 2], 1).flatten(1)  # (K, 4)
+    return Candidates(boxes, raw[:, 2:4] + centres, scores[kept])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
-from hrn_opt.builtin.align import FacePoints, locate_points, region_of_detection, settle_points
-from hrn_opt.builtin.detect import detect, same_face
+from hrn_opt.builtin.align import FacePoints, settle_points
+from hrn_opt.builtin.confirm import find_faces
 from hrn_opt.builtin.face_mesh import FaceMesh, load_face_mesh
 from hrn_opt.builtin.shape import Shape, fit_shape, with_true_turn
 from hrn_opt.builtin.texture import BakedTexture, FaceLayout, bake_texture, face_layout
@@ -18,9 +17,6 @@ from hrn_opt.checks import judge_skin
 from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, Want
 
 NAME = "builtin"
-# Most false boxes score near 0 on the mesh network, but not all (part of a rocket: 1.0); the detector's own score
-# rejects those, see detect.SMALL_MIN_SCORE.
-MIN_PRESENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,13 +43,8 @@ class BuiltinModel:
         return face_layout(self.face_mesh)
 
     def find(self, photo: Photo) -> tuple[Face, ...]:
-        """Every face, largest first; points are (478, 3) after one pass of the mesh network."""
-        candidates = detect(self.networks.detector, photo.rgb)
-        if not len(candidates):
-            return ()
-        regions = [region_of_detection(*pair) for pair in zip(candidates.boxes, candidates.eyes, strict=True)]
-        located = locate_points(self.networks.mesh, photo.rgb, regions)
-        faces = [_face(one) for one in _distinct(located)]
+        """Every face, largest first; points are (478, 3) after one pass of the mesh network, two where in doubt."""
+        faces = [_face(one) for one in find_faces(self.networks, photo.rgb)]
         return tuple(sorted(faces, key=lambda face: face.box.area, reverse=True))
 
     def face_at(self, landmarks: Tensor) -> Face:
@@ -88,22 +79,5 @@ class BuiltinModel:
         )
 
 
-def _distinct(located: list[FacePoints]) -> list[FacePoints]:
-    """The real faces, each once: several boxes may settle on the same face, or lie round it.
-
-    located: as the detector ranks them; the better ranked one of two stands.
-    """
-    kept: list[FacePoints] = []
-    for one in located:
-        taken = [_bounds(other.points) for other in kept]
-        if one.presence > MIN_PRESENCE and not (taken and same_face(_bounds(one.points), torch.stack(taken)).any()):
-            kept.append(one)
-    return kept
-
-
 def _face(located: FacePoints) -> Face:
-    return Face(Box(*_bounds(located.points).tolist()), located.points, located.presence)
-
-
-def _bounds(points: Tensor) -> Tensor:
-    return torch.cat([points[:, :2].amin(0), points[:, :2].amax(0)])
+    return Face(Box(*located.bounds.tolist()), located.points, located.presence)

@@ -45,7 +45,7 @@ def test_decode_matches_plain_loops():
     logits[5], logits[6] = 300.0, -300.0
     scale, origin = (1.75, 2.5), (10.0, -4.0)
     window = detect._Window(torch.zeros(3, 256, 256), torch.tensor(scale), torch.tensor(origin))
-    found = detect._decode(regressors, logits, window)
+    found = window.to_photo(detect.decode(regressors, logits))
 
     anchors = [(column, row, 16) for row in range(16) for column in range(16) for _ in range(2)]
     anchors += [(column, row, 8) for row in range(8) for column in range(8) for _ in range(6)]
@@ -64,20 +64,6 @@ def test_decode_matches_plain_loops():
     assert_close(found.boxes, torch.tensor(boxes), atol=1e-3, rtol=1e-5)
     assert_close(found.eyes, torch.tensor(eyes), atol=1e-3, rtol=1e-5)
     assert_close(found.scores, torch.tensor(scores), atol=1e-5, rtol=0)
-
-
-def test_overlap():
-    boxes = torch.tensor([[0.0, 0, 4, 2], [2, 1, 6, 3], [10, 10, 12, 11], [4, 0, 8, 2]])
-    assert_close(detect.overlap(boxes[0], boxes), torch.tensor([1.0, 2 / 14, 0.0, 0.0]))
-
-
-def test_merging_is_the_mean_by_score_and_keeps_the_best_score():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10], [50, 50, 60, 70]])
-    eyes = boxes.view(3, 2, 2) + 1
-    merged = detect._merged(detect.Candidates(boxes, eyes, torch.tensor([0.6, 0.9, 0.7])))
-    assert_close(merged.boxes, torch.tensor([[1.2, 0, 11.2, 10], [50, 50, 60, 70]]))
-    assert_close(merged.eyes, merged.boxes.view(2, 2, 2) + 1)
-    assert_close(merged.scores, torch.tensor([0.9, 0.7]))
 
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
@@ -100,7 +86,7 @@ def test_tiles_cover_the_photo_and_lie_where_they_say(photo_hw):
     height, width = photo_hw
     y, x = np.mgrid[0:height, 0:width]
     rgb = np.stack([x * 250 // width, y * 250 // height, 0 * x], -1).astype(np.uint8)  # colour says position
-    tiled = detect.resize_longest(rgb, detect.TILED_PX)
+    tiled = detect.Views.of(rgb).tiled_rgb
     reached = np.zeros(photo_hw, bool)
     for window in [detect._letterboxed(tiled, rgb.shape), *detect._tiles(tiled, rgb.shape)][-4:]:
         (left, top), (right, bottom) = window.origin_xy, window.origin_xy + 256 * window.scale_xy
@@ -154,19 +140,6 @@ def test_faces_that_only_the_finer_tiles_show(builtin, placed, roll_deg):
 )
 def test_tile_starts(length, starts):
     assert detect._starts(length) == starts
-
-
-def test_a_box_round_another_shows_the_same_face():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [-10, -10, 25, 25], [8, 8, 18, 18], [30, 30, 40, 40]])
-    assert detect.same_face(boxes[0], boxes).tolist() == [True, True, False, False]
-
-
-def test_small_things_need_a_higher_score(monkeypatch):
-    boxes = torch.tensor([[0.0, 0, 40, 40], [0, 0, 40, 40], [50, 50, 300, 300], [50, 50, 300, 300]])
-    scores = torch.tensor([0.76, 0.74, 0.61, 0.59])
-    found = detect.Candidates(boxes, torch.zeros(4, 2, 2), scores)
-    monkeypatch.setattr(detect, "_detect_all", lambda network, rgb: found)
-    assert detect.detect(None, np.zeros((500, 1000, 3), np.uint8)).scores.tolist() == pytest.approx([0.76, 0.61])
 
 
 def test_a_face_that_fills_the_photo(builtin, photo):

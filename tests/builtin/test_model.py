@@ -5,9 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hrn_opt.builtin.align import FacePoints
-from hrn_opt.builtin.model import _distinct
-from hrn_opt.builtin.points import OUTER_EYE_CORNERS, POINT_COUNT
+from hrn_opt.builtin.points import OUTER_EYE_CORNERS
 from hrn_opt.types import Photo
 
 # Mean grey levels over the face. The detector's box differs a little between two pictures of the same face, and three
@@ -73,23 +71,3 @@ def test_mesh_is_ready_for_export(base):
     assert mesh.normals[:, 2].mean() > 0.4  # faces +z
     low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
     assert (high - low).tolist() == pytest.approx([1.5, 1.85, 1.0], rel=0.2)  # decimetres: a head's face
-
-
-def located(left, top, side, presence):
-    points = torch.zeros(POINT_COUNT, 3)
-    points[0, :2], points[1, :2] = torch.tensor([left, top]), torch.tensor([left + side, top + side])
-    points[2:, :2] = torch.tensor([left + side / 2, top + side / 2])
-    return FacePoints(points, presence)
-
-
-def test_faces_are_kept_once_and_only_when_present():
-    best, same, round_it, other, absent = (
-        located(0, 0, 10, 0.9),
-        located(1, 1, 10, 0.99),
-        located(-8, -8, 26, 0.95),  # encloses the best one: overlap over union is only 0.15
-        located(40, 0, 10, 0.7),
-        located(60, 0, 9, 0.5),
-    )
-    ranked = [absent, best, same, round_it, other]  # the detector's order decides, not presence
-    assert [id(one) for one in _distinct(ranked)] == [id(best), id(other)]
-    assert _distinct([]) == [] and _distinct([absent]) == []
