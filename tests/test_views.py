@@ -36,6 +36,12 @@ def test_the_overlay_covers_the_mesh_and_nothing_else():
     assert GREY.rgb.max() == 60  # the photo itself is as it was
 
 
+def test_the_overlay_hides_most_of_the_photo_and_not_all():
+    black, white = (overlay(Photo(np.full((120, 90, 3), level, np.uint8)), square(at(20, 30))) for level in (0, 255))
+    through = (white[50, 40].astype(int) - black[50, 40]) / 255
+    assert (through > 0.2).all() and (through < 0.35).all()
+
+
 def test_a_surface_seen_edge_on_is_darker_and_light_comes_from_the_viewer():
     facing = overlay(GREY, square(at(20, 30)))[50, 40]
     slanted = overlay(GREY, square(at(20, 30), normal=(0.8, 0.0, 0.6)))[50, 40]
