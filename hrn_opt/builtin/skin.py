@@ -28,6 +28,7 @@ _BRIGHTNESS_SPREAD = 0.40
 _COLOUR_SPREAD = 0.14
 # Away from the outline shadows are allowed for: darker, and redder, as light that has passed through skin.
 _SHADOW_SPREAD, _SHADOW_COLOUR_SPREAD = 0.90, 0.22
+_LEAST_COLOUR_KEPT = 0.4
 _FIT_ROUNDS = 7
 _FIT_STRIDE = 2  # of the texels
 _OUTLIER = 2.0  # squared deviations from which a texel has no say in the model
@@ -160,11 +161,22 @@ def _deviations(
     lit = (sample[0] @ by_light)[weights > 0]  # the model tells nothing of light beyond what it was fitted to
     lowest, highest = (float(lit.min()), float(lit.max())) if len(lit) else (0.0, 0.0)
     lighter = brightness - torch.tensordot(by_light.T, terms, 1).clamp(lowest, highest)  # (1, 128, 128)
-    stained = colour - torch.tensordot(by_colour.T, terms[:3], 1)  # (3, 128, 128)
+    stained = _washed_out(colour, torch.tensordot(by_colour.T, terms[:3], 1), lighter[0])  # (3, 128, 128)
     beard = _beard(lighter[0], stained, _rough(brightness[0], core & bare), bare, regions)
     spreads = (_BRIGHTNESS_SPREAD, _COLOUR_SPREAD), (_SHADOW_SPREAD, _SHADOW_COLOUR_SPREAD)
     pair = (_squared(lighter, stained, *pair) for pair in spreads)
     return tuple(torch.where(beard, off.clamp(max=_BEARD_DEVIATION), off) for off in pair)
+
+
+def _washed_out(colour: Tensor, expected: Tensor, lighter: Tensor) -> Tensor:
+    """(3, 128, 128) how the colour differs from what is expected, but for what bright light itself washes out of skin.
+
+    A channel near its end stops first, so that bright skin keeps its hue and loses some of its colour; a white mask has
+    none.
+    """
+    kept = ((colour * expected).sum(0) / expected.square().sum(0).clamp(min=1e-6)).clamp(max=1)
+    washed = (lighter > 0) & (kept > _LEAST_COLOUR_KEPT)
+    return torch.where(washed, colour - kept * expected, colour - expected)
 
 
 def _light_terms(normals: Tensor) -> Tensor:

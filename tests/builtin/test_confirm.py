@@ -6,12 +6,13 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from hrn_opt.builtin.align import FacePoints
 from hrn_opt.builtin.confirm import _distinct
 from hrn_opt.builtin.points import OUTER_EYE_CORNERS, POINT_COUNT
 from hrn_opt.types import Photo
+from tests.builtin.occluders import MASK
 
 EYES = np.array([[195.6, 100.9], [255.9, 104.1]])  # outer corners in the example photo, pixels
 EYE_DISTANCE = 60.4
@@ -94,3 +95,14 @@ def test_faces_are_kept_once_and_only_when_present():
     assert [id(one) for one in _distinct(ranked, [])] == [id(best), id(other)]
     assert _distinct([best, other], [same]) == [other]
     assert _distinct([], []) == [] and _distinct([absent], []) == []
+
+
+@pytest.mark.parametrize("colour", [(150, 188, 222), (245, 245, 245), (40, 44, 60)])
+def test_a_mask_does_not_turn_a_face_upside_down(builtin, photo, colour):
+    """Hair over a cloth looks like a beard under a bald head."""
+    points_xy = builtin.find(photo)[0].points[:, :2].numpy()
+    picture = Image.fromarray(photo.rgb)
+    ImageDraw.Draw(picture).polygon([tuple(points_xy[point]) for point in MASK], fill=colour)
+    (face,) = builtin.find(Photo(np.asarray(picture).copy()))
+    eyes = list(OUTER_EYE_CORNERS)
+    assert (face.points[eyes, :2] - torch.from_numpy(points_xy[eyes])).norm(dim=1).max() < 8
