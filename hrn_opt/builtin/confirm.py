@@ -43,7 +43,7 @@ SURE_GRADE = 0.75
 # Other things that are no faces grade up to 0.69 (110 photos without faces), faces 0.7 to 0.93; 7 of 272 framings, in
 # profile or half covered, 0.48 to 0.69.
 LEAST_GRADE = 0.7
-LIKELY_LEAST_GRADE = 0.64  # of a large one that scored well at the first look, as most of those 7 do
+LIKELY_LEAST_GRADE = 0.62  # of a large one that scored well at the first look, as most of those 7 do
 MIN_PRESENCE = 0.5
 # Most faces stand upright in their photo. A mask or a hand over the mouth takes away what tells up from down: hair over
 # blue cloth graded 0.70 as a beard upside down and 0.65 upright.
@@ -63,9 +63,10 @@ class Sighting:
     grade: float
 
     @property
-    def is_upright(self) -> bool:
-        """Whether it stands nearly as the photo does."""
-        return abs(eye_angle_rad(self.located.points[list(OUTER_EYE_CORNERS)])) < UPRIGHT_RAD
+    def worth(self) -> float:
+        """The grade, less what it costs not to stand nearly as the photo does."""
+        roll_rad = eye_angle_rad(self.located.points[list(OUTER_EYE_CORNERS)])
+        return self.grade - TURNED_COST * (abs(roll_rad) >= UPRIGHT_RAD)
 
 
 def find_faces(networks: BuiltinNetworks, photo_rgb: np.ndarray) -> list[FacePoints]:
@@ -97,7 +98,7 @@ def _confirmed(networks: BuiltinNetworks, views: Views, candidates: Candidates) 
 
 
 def _above(sightings: list[Sighting], least_grade: float) -> list[FacePoints]:
-    return [one.located for one in sightings if one.grade >= least_grade]
+    return [one.located for one in sightings if one.worth >= least_grade]
 
 
 def _looked_at(
@@ -147,7 +148,7 @@ def _look_again(networks: BuiltinNetworks, views: Views, one: Candidates, enough
     graded = _graded(networks, views, first)
     if not graded or graded[0].grade < enough:
         graded = graded + _graded(networks, views, _look(networks.detector, views, one, (1, 2, 3)))
-    return sorted(graded, key=lambda sighting: sighting.grade - TURNED_COST * (not sighting.is_upright))[-1:]
+    return sorted(graded, key=lambda sighting: sighting.worth)[-1:]
 
 
 def _locate(networks: BuiltinNetworks, views: Views, seen: Candidates) -> list[FacePoints]:
