@@ -77,9 +77,9 @@ def test_a_photo_made_smaller_or_darker_is_told_so(model, example_photo):
     dark = whole.point(lambda level: level * 0.15)
     assert [one.key for one in model.reconstruct(small, texture_size=512).advice] == ["FaceSmall"]
     assert [one.key for one in model.reconstruct(dark, texture_size=512).advice] == ["PhotoDark"]
-    small.paste(whole.resize((77, 77), Image.Resampling.LANCZOS))
-    small.paste("grey", (77, 0, 512, 512))
-    small.paste("grey", (0, 77, 512, 512))
+    small.paste(whole.resize((105, 105), Image.Resampling.LANCZOS))
+    small.paste("grey", (105, 0, 512, 512))
+    small.paste("grey", (0, 105, 512, 512))
     with pytest.raises(FaceTooSmall):
         model.reconstruct(small)
 

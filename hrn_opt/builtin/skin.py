@@ -50,7 +50,9 @@ _SATURATED, _SATURATED_LOSS = 250, 0.8  # the brightest channel has lost its lev
 
 # Beards are darker than skin, or white and then rough (two white beards were 1.7 times as rough as the cheeks, a hand
 # 0.5 times), and not much bluer, greener or more colourful; the darker, the less colour says.
-_BEARD_COLDNESS, _BEARD_GREENNESS, _BEARD_COLOUR = 0.45, 0.1, 0.35
+_HAIR_COLDNESS, _HAIR_GREENNESS, _HAIR_COLOUR = 0.45, 0.1, 0.35
+_EYE_COLOUR = 1.0  # off skin's, more than any iris
+_BROW_TOLERANCE, _BROW_LIGHTER = 1.25, 0.2  # grey brows on red skin; fair ones are hardly lighter than skin
 _BEARD_ROUGHNESS = 1.4
 _BEARDED_SHARE = 0.3  # of each side of the front, from which the jaw's sides may be bearded too
 _BEARD_DEVIATION = 0.3
@@ -63,6 +65,7 @@ _RIM_TEXELS, _RIM_SOFTNESS_TEXELS = 3, 1
 _FRAME_TEXELS = 3  # half a frame's width: clear glasses are part of the face, and look right only as a whole
 _SKIN_FADE = (0.3, 0.6)
 _FEATURE_COVERED_FADE = (0.4, 0.55)  # share of skin in the ring round a feature
+_BROW_COVERED_FADE = (0.15, 0.35)  # the same, next to a brow, which lies over a shadowed socket
 # Eyes, closed ones too, have at least this between their tones, as logarithms: 0.18 to 1.0 on 50 photos; behind dark
 # glass it was 0.07 to 0.14.
 _EYE_QUANTILES, _EYE_CONTRAST = (0.1, 0.5, 0.9), 0.16
@@ -82,6 +85,33 @@ class SkinMap:
     own: Tensor
     covered_share: float
     clipped_share: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a photo differs from bare skin under its light, as logarithms.
+
+    lighter: (...) brightness.   stained: (3, ...) RGB of colour, which sums to 0.
+    """
+
+    lighter: Tensor
+    stained: Tensor
+
+    def squared(self, dark_spread: float = _BRIGHTNESS_SPREAD, dark_colour_spread: float = _COLOUR_SPREAD) -> Tensor:
+        """(...) in squared standard deviations.   dark_spread, dark_colour_spread: of what is darker than skin."""
+        spread = torch.where(self.lighter < 0, dark_spread, _BRIGHTNESS_SPREAD)
+        colour_spread = torch.where(self.lighter < 0, dark_colour_spread, _COLOUR_SPREAD)
+        return (self.lighter / spread) ** 2 + self.stained.square().sum(0) / colour_spread**2
+
+    def is_hair_coloured(self, tolerance: float = 1.0) -> Tensor:
+        """(...) bool: not much bluer, greener or more colourful than skin; the darker, the less colour says."""
+        most = tolerance * (1 - self.lighter).clamp(min=1)
+        red, green, blue = self.stained
+        return (
+            (blue - red < _HAIR_COLDNESS * most)
+            & (green - (red + blue) / 2 < _HAIR_GREENNESS * most)
+            & (self.stained.norm(dim=0) < _HAIR_COLOUR * most)
+        )
 
 
 def skin_map(rgb: Tensor, normals: Tensor, in_sight: Tensor, regions: FaceRegions) -> SkinMap:
@@ -107,9 +137,14 @@ def _own_surface(
     """Two of (128, 128) in 0..1: what is the face's own and lit, and what nothing covers, in shadow or not."""
     bare = in_sight & ~regions.any_feature
     core = _core(log_rgb, in_sight & (clipped == 0), saturated, regions)
-    strict, lenient = _deviations(log_rgb, normals, bare & (clipped == 0), core, regions)
+    difference = _difference(log_rgb, normals, bare & (clipped == 0), core)
     guide = log_rgb.mean(0)
-    likely, uncovered = (_up_to_edges(1 / (1 + (off / _HALF_LIKELY) ** 2), guide, bare) for off in (strict, lenient))
+    beard = _beard(difference, _rough(guide, core & bare), bare, regions)
+    strict, lenient = difference.squared(), difference.squared(_SHADOW_SPREAD, _SHADOW_COLOUR_SPREAD)
+    likely, uncovered = (
+        _up_to_edges(1 / (1 + (off.masked_fill(beard, _BEARD_DEVIATION) / _HALF_LIKELY) ** 2), guide, bare)
+        for off in (strict, lenient)
+    )
     outside = _flooded(regions.rim & (likely < 0.5), (likely < 0.5) & bare)
     likely = torch.where(outside, torch.minimum(likely, uncovered), uncovered)
     eyes_show = [_looks(guide[opening & regions.covered]) for opening in regions.eyes]
@@ -118,7 +153,10 @@ def _own_surface(
     likely = likely * _flooded(core & bare & (likely > _REACHABLE), passable)
     uncovered = fade(uncovered, *_SKIN_FADE)
     own = _drawn_in(fade(likely, *_SKIN_FADE) * (1 - clipped), bare)
-    own = _with_features(own, uncovered, eyes_show, bare, regions)
+    brow_like = difference.is_hair_coloured(_BROW_TOLERANCE) & (difference.lighter < _BROW_LIGHTER)
+    eye_like = difference.stained.norm(dim=0) < _EYE_COLOUR
+    eyes = regions.features[1:3].any(0)
+    own = _with_features(own, uncovered, eyes_show, torch.where(eyes, eye_like, brow_like), bare, regions)
     return (own if own[bare].sum() >= _LEAST_SKIN * bare.sum() else torch.ones_like(own)), uncovered
 
 
@@ -141,11 +179,8 @@ def _core(log_rgb: Tensor, in_sight: Tensor, saturated: Tensor, regions: FaceReg
     return shown[apart[votes.argmax()] < _PATCHES_AGREE].any(0)
 
 
-def _deviations(
-    log_rgb: Tensor, normals: Tensor, bare: Tensor, core: Tensor, regions: FaceRegions
-) -> tuple[Tensor, Tensor]:
-    """Two of (128, 128): how far each texel is from skin under the photo's light, in squared standard deviations;
-    without and with shadows."""
+def _difference(log_rgb: Tensor, normals: Tensor, bare: Tensor, core: Tensor) -> Difference:
+    """(128, 128) maps; the model of skin is fitted to bare (bool) texels, first to those of the core."""
     terms = _light_terms(normals)  # (13, 128, 128)
     brightness = log_rgb.mean(0, keepdim=True)
     colour = log_rgb - brightness
@@ -156,16 +191,12 @@ def _deviations(
     for _ in range(_FIT_ROUNDS):
         by_light = _ridge(sample[0], sample[2], weights, _BRIGHTNESS_RIDGE)  # (13, 1)
         by_colour = _ridge(sample[1], sample[3], weights, _COLOUR_RIDGE)  # (3, 3)
-        off = _squared((sample[2] - sample[0] @ by_light).T, (sample[3] - sample[1] @ by_colour).T)
+        off = Difference((sample[2] - sample[0] @ by_light)[:, 0], (sample[3] - sample[1] @ by_colour).T).squared()
         weights = bare[every, every].flatten() * (off < _OUTLIER) / (1 + off) ** 2
     lit = (sample[0] @ by_light)[weights > 0]  # the model tells nothing of light beyond what it was fitted to
     lowest, highest = (float(lit.min()), float(lit.max())) if len(lit) else (0.0, 0.0)
-    lighter = brightness - torch.tensordot(by_light.T, terms, 1).clamp(lowest, highest)  # (1, 128, 128)
-    stained = _washed_out(colour, torch.tensordot(by_colour.T, terms[:3], 1), lighter[0])  # (3, 128, 128)
-    beard = _beard(lighter[0], stained, _rough(brightness[0], core & bare), bare, regions)
-    spreads = (_BRIGHTNESS_SPREAD, _COLOUR_SPREAD), (_SHADOW_SPREAD, _SHADOW_COLOUR_SPREAD)
-    pair = (_squared(lighter, stained, *pair) for pair in spreads)
-    return tuple(torch.where(beard, off.clamp(max=_BEARD_DEVIATION), off) for off in pair)
+    lighter = (brightness - torch.tensordot(by_light.T, terms, 1).clamp(lowest, highest))[0]
+    return Difference(lighter, _washed_out(colour, torch.tensordot(by_colour.T, terms[:3], 1), lighter))
 
 
 def _washed_out(colour: Tensor, expected: Tensor, lighter: Tensor) -> Tensor:
@@ -196,32 +227,13 @@ def _ridge(terms: Tensor, values: Tensor, weights: Tensor, ridge: tuple[float, .
     return torch.linalg.solve(weighted.T @ terms + torch.diag(terms.new_tensor(ridge) + 1e-6), weighted.T @ values)
 
 
-def _squared(
-    lighter: Tensor,
-    stained: Tensor,
-    dark_spread: float = _BRIGHTNESS_SPREAD,
-    dark_colour_spread: float = _COLOUR_SPREAD,
-) -> Tensor:
-    """(...) squared deviations of brightness (1, ...) and colour (3, ...) from the model.
-
-    dark_spread, dark_colour_spread: of what is darker than the model.
-    """
-    darker = lighter[0] < 0
-    spread = torch.where(darker, dark_spread, _BRIGHTNESS_SPREAD)
-    colour_spread = torch.where(darker, dark_colour_spread, _COLOUR_SPREAD)
-    return (lighter[0] / spread) ** 2 + stained.square().sum(0) / colour_spread**2
-
-
-def _beard(lighter: Tensor, stained: Tensor, rough: Tensor, bare: Tensor, regions: FaceRegions) -> Tensor:
+def _beard(difference: Difference, rough: Tensor, bare: Tensor, regions: FaceRegions) -> Tensor:
     """(128, 128) bool: what may be a beard: on the chin and upper lip, and, where there is one, on the jaw.
 
     rough: (128, 128) bool, texels among more fine structure than bare skin has.
     """
-    dark = (1 - lighter).clamp(min=1)  # above 1 where it is darker than skin
-    cold, green = stained[2] - stained[0], stained[1] - (stained[0] + stained[2]) / 2
-    alike = (cold < _BEARD_COLDNESS * dark) & (green < _BEARD_GREENNESS * dark) & ((lighter < 0) | rough)
-    alike &= stained.norm(dim=0) < _BEARD_COLOUR * dark
-    sure = (alike & (_squared(lighter[None], stained) > 1)).float()
+    alike = difference.is_hair_coloured() & ((difference.lighter < 0) | rough)
+    sure = (alike & (difference.squared() > 1)).float()
     front = (regions.front_beard & bare).float()
     found, room = (part.unflatten(1, (2, -1)).sum((0, 2)) for part in (sure * front, front))  # (2,): left, right
     bearded = (found > _BEARDED_SHARE * room).all()  # hair hangs down on one side, a beard grows on both
@@ -273,19 +285,23 @@ def _drawn_in(own: Tensor, bare: Tensor) -> Tensor:
     return blur(erode(torch.where(bare, own, 1.0), _RIM_TEXELS)[None], _RIM_SOFTNESS_TEXELS)[0]
 
 
-def _with_features(own: Tensor, uncovered: Tensor, eyes_show: list[bool], bare: Tensor, regions: FaceRegions) -> Tensor:
+def _with_features(
+    own: Tensor, uncovered: Tensor, eyes_show: list[bool], alike: Tensor, bare: Tensor, regions: FaceRegions
+) -> Tensor:
     """The map with features: their own where the skin round them, (128, 128) in 0..1, is uncovered.
 
-    Eyes in deep shadow are told from dark glasses by what they show. Brows are judged texel by texel, as hair may hang
-    over their ends.
+    Eyes in deep shadow are told from dark glasses by what they show. Brows are judged texel by texel, as hair or a hat
+    may hang over them.   alike: (128, 128) bool, where eyes and brows have colours that eyes and brows have.
     """
     nearby = push_pull(uncovered[None] * bare, bare.float())[0]
-    own = torch.where(regions.brows, fade(nearby, *_FEATURE_COVERED_FADE), own)
+    alike = blur(alike.float()[None], 1)[0]
+    brows = fade(nearby, *_BROW_COVERED_FADE) * alike
+    own = torch.where(regions.brows, brows, own)
     for feature, ring, is_shown in zip(regions.features, regions.rings, (False, *eyes_show, False), strict=True):
         ring = ring & bare
         share = uncovered[ring].mean() if ring.any() and not is_shown else torch.tensor(1.0)
         own = torch.where(feature, fade(share, *_FEATURE_COVERED_FADE), own)
-    return own
+    return torch.where(regions.features[1:3].any(0), own * alike, own)
 
 
 def _per_half(region: Tensor, wanted: list[bool]) -> Tensor:

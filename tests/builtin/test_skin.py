@@ -93,7 +93,7 @@ def test_dark_glasses_are_told_of(laid_over, made, interior):
     result = made(laid_over((12, 12, 14), LEFT_LENS, RIGHT_LENS))
     assert keys(result) == ["FaceCovered"]
     black = result.texture.rgb.max(2) < 40
-    assert (black & interior).mean() < 2e-3
+    assert (black & interior).mean() < 7e-3  # where brows are, it stays; 0.06 with the glasses
 
 
 def test_the_frames_of_clear_glasses_stay(laid_over, made, interior):
