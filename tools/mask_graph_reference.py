@@ -6,7 +6,7 @@ r"""Frozen TensorFlow graphs with the interface of HRN's skin mask, and TensorFl
 
 Run it in an environment of its own, from the repository's root, after writing written.pb in hrn_opt's environment:
 
-    .venv/bin/python -c "import sys; from hrn_opt.hrn.graph.writer import skin_graph; \
+    .venv/bin/python -c "import sys; from hrn_opt.tfgraph.writer import skin_graph; \
         sys.stdout.buffer.write(skin_graph(seed=3, width=8))" > tests/data/mask/written.pb
 
 What it writes:

@@ -1,6 +1,6 @@
 """The skin mask of an aligned crop, by the best of three routes that this pack and this machine offer.
 
-1. the pack's frozen TensorFlow graph, read into torch (graph/);  2. segment_face.onnx beside it, made once by
+1. the pack's frozen TensorFlow graph, read into torch (tfgraph/);  2. segment_face.onnx beside it, made once by
 tools/convert_mask.py, run by onnxruntime where that is installed;  3. the face's outline from its 68 points.
 """
 
@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
-from hrn_opt.hrn.graph import GraphNetwork, GraphUnsupported
-from hrn_opt.hrn.graph.network import INPUT_NAME, OUTPUT_NAME, SIZE_PX
+from hrn_opt.tfgraph import GraphNetwork, GraphUnsupported
+from hrn_opt.tfgraph.network import INPUT_NAME, OUTPUT_NAME, SIZE_PX
 
 GRAPH_FILE, ONNX_FILE = "segment_face.pb", "segment_face.onnx"
 JAW, BROWS, CHIN = slice(0, 17), slice(17, 27), 8  # of the 68 points, as iBUG numbers them

@@ -196,7 +196,7 @@ def check_archive(path: Path) -> None:
 def check_mask_graph(path: Path) -> None:
     """An error when the skin mask's graph is damaged or not HRN's; the head model ships another under the same name."""
     # Not needed to know the pack's files, and several times as much code to import as this module.
-    from hrn_opt.hrn.graph import GraphNetwork, GraphUnsupported
+    from hrn_opt.tfgraph import GraphNetwork, GraphUnsupported
 
     # A whole graph with operations we lack is no fault of the pack: another mask stands in, and the result says so.
     with contextlib.suppress(GraphUnsupported):

@@ -20,7 +20,7 @@ from hrn_opt.errors import OptionInvalid
 from hrn_opt.hrn import pack
 from hrn_opt.hrn import synthetic_networks as networks
 from hrn_opt.hrn.assets import ALBEDO_COUNT, EXPRESSION_COUNT, IDENTITY_COUNT
-from hrn_opt.hrn.graph.writer import skin_graph
+from hrn_opt.tfgraph.writer import skin_graph
 
 _ALBEDO_PX = 512
 _MODES = 6  # cosines along each axis that smooth fields are made of

@@ -12,13 +12,13 @@ import torch
 from torch.testing import assert_close
 
 from hrn_opt.errors import PackDamaged, PackError, PackForeign, PackIncomplete
-from hrn_opt.hrn.graph import GraphNetwork, GraphUnsupported
-from hrn_opt.hrn.graph.graphdef import parse_graph
-from hrn_opt.hrn.graph.network import GraphProgram
-from hrn_opt.hrn.graph.ops import OPS
-from hrn_opt.hrn.graph.program import compile_graph
-from hrn_opt.hrn.graph.wire import WireError, field_bytes, read_fields, varint_bytes
-from hrn_opt.hrn.graph.writer import FLOAT, GraphWriter, TypeCode, shape_bytes, skin_graph
+from hrn_opt.tfgraph import GraphNetwork, GraphUnsupported
+from hrn_opt.tfgraph.graphdef import parse_graph
+from hrn_opt.tfgraph.network import GraphProgram
+from hrn_opt.tfgraph.ops import OPS
+from hrn_opt.tfgraph.program import compile_graph
+from hrn_opt.tfgraph.wire import WireError, field_bytes, read_fields, varint_bytes
+from hrn_opt.tfgraph.writer import FLOAT, GraphWriter, TypeCode, shape_bytes, skin_graph
 
 DATA = Path(__file__).parents[1] / "data" / "mask"
 KEPT = np.unique([*range(0, 224, 3), 223])  # rows and columns that are stored
@@ -320,8 +320,8 @@ def test_cycle_is_damaged():
 QUICK = """
 import sys
 import numpy as np
-from hrn_opt.hrn.graph.graphdef import parse_graph
-from hrn_opt.hrn.graph.program import compile_graph
+from hrn_opt.tfgraph.graphdef import parse_graph
+from hrn_opt.tfgraph.program import compile_graph
 stored = np.load(sys.argv[1])
 for key in stored.files:
     if key.endswith("/graph"):
@@ -339,10 +339,10 @@ def test_reading_does_not_import_torchs_compiler():
 CHAIN = """
 import torch
 from pathlib import Path
-from hrn_opt.hrn.graph.writer import FLOAT, GraphWriter, TypeCode
-from hrn_opt.hrn.graph.graphdef import parse_graph
-from hrn_opt.hrn.graph.network import GraphProgram
-from hrn_opt.hrn.graph.program import compile_graph
+from hrn_opt.tfgraph.writer import FLOAT, GraphWriter, TypeCode
+from hrn_opt.tfgraph.graphdef import parse_graph
+from hrn_opt.tfgraph.network import GraphProgram
+from hrn_opt.tfgraph.program import compile_graph
 graph = GraphWriter()
 graph.node("Placeholder", "input_image", dtype=TypeCode(FLOAT), shape=(1, 512, 512, 16))
 names = ["input_image"] + [f"n{i}" for i in range(40)] + ["output_alpha"]

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from hrn_opt.hrn.graph.errors import NotBuiltIn
-from hrn_opt.hrn.graph.graphdef import MAX_ELEMENTS, Attribute
+from hrn_opt.tfgraph.errors import NotBuiltIn
+from hrn_opt.tfgraph.graphdef import MAX_ELEMENTS, Attribute
 
 Attributes = dict[str, Attribute]
 

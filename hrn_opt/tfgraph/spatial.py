@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrn_opt.hrn.graph.errors import NotBuiltIn
-from hrn_opt.hrn.graph.graphdef import Attribute
+from hrn_opt.tfgraph.errors import NotBuiltIn
+from hrn_opt.tfgraph.graphdef import Attribute
 
 Attributes = dict[str, Attribute]
 BATCH_NORM_EPSILON = 1e-4  # TensorFlow's default for FusedBatchNorm

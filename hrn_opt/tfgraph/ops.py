@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrn_opt.hrn.graph import resize, shaping, spatial
-from hrn_opt.hrn.graph.graphdef import Attribute
+from hrn_opt.tfgraph import resize, shaping, spatial
+from hrn_opt.tfgraph.graphdef import Attribute
 
 Attributes = dict[str, Attribute]
 Results = Tensor | tuple[Tensor, ...]

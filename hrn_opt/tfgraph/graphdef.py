@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
-from hrn_opt.hrn.graph import wire
+from hrn_opt.tfgraph import wire
 
 MAX_FILE_BYTES = 1 << 30  # the published graph has 33 MB; protobuf itself stops at 2 GiB
 MAX_NODES = 100_000

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.errors import PackDamaged, PackForeign
-from hrn_opt.hrn.graph.graphdef import Graph, read_graph
-from hrn_opt.hrn.graph.program import Argument, Constant, Program, Setting, compile_graph, reference
+from hrn_opt.tfgraph.graphdef import Graph, read_graph
+from hrn_opt.tfgraph.program import Argument, Constant, Program, Setting, compile_graph, reference
 
 INPUT_NAME, OUTPUT_NAME = "input_image", "output_alpha"  # as published; the head model's file has other ones
 SIZE_PX = 224

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from hrn_opt.errors import PackDamaged
-from hrn_opt.hrn.graph.errors import GraphUnsupported, NotBuiltIn
-from hrn_opt.hrn.graph.graphdef import MAX_ELEMENTS, Attribute, Graph, Node
-from hrn_opt.hrn.graph.ops import BRANCHES, OPS, SOURCES, Rule
-from hrn_opt.hrn.graph.shaping import torch_dtype
+from hrn_opt.tfgraph.errors import GraphUnsupported, NotBuiltIn
+from hrn_opt.tfgraph.graphdef import MAX_ELEMENTS, Attribute, Graph, Node
+from hrn_opt.tfgraph.ops import BRANCHES, OPS, SOURCES, Rule
+from hrn_opt.tfgraph.shaping import torch_dtype
 
 MAX_CONSTANT_BYTES = 1 << 30
 UINT8 = 4  # types.proto
