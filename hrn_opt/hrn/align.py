@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrn_opt.hrn.pil_crop import resize_and_crop
+from hrn_opt.hrn.exact.pillow_crop import resize_and_crop
 
 CROP_PX = 224
 DETAIL_CROP_PX = 512

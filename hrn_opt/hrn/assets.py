@@ -10,8 +10,8 @@ import numpy as np
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn import pack
 from hrn_opt.hrn.align import five_points
+from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.matfile import read_mat
-from hrn_opt.hrn.uv_layout import rasterize_uv
 
 IDENTITY_COUNT, EXPRESSION_COUNT, ALBEDO_COUNT = 80, 64, 80
 MAP_SIZE = 256  # texels a side of every UV map

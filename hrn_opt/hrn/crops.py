@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hrn_opt.hrn.resample import resize_cubic, resize_linear
+from hrn_opt.hrn.exact.opencv_resize import resize_cubic, resize_linear
 
 ENLARGED = 1.35  # a face's square over the longer side of its bounds
 CROP_PX = 224

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hrn_opt.hrn.exact.opencv_resize import resize_linear
 from hrn_opt.hrn.networks.retinaface import STRIDES, RawFaces, RetinaFace
-from hrn_opt.hrn.resample import resize_linear
 from hrn_opt.types import Box
 
 INPUT_PX = 512

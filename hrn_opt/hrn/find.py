@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hrn_opt.hrn.crops import Square, cut_for_points, square_around
 from hrn_opt.hrn.detect import Detection, detect
+from hrn_opt.hrn.exact.opencv_resize import resize_cubic
 from hrn_opt.hrn.landmarks import (
     BoxRegressor,
     PointsView,
@@ -26,7 +27,6 @@ from hrn_opt.hrn.landmarks import (
 from hrn_opt.hrn.networks.landmarks106 import Landmarks106
 from hrn_opt.hrn.networks.retinaface import RetinaFace
 from hrn_opt.hrn.networks.s3fd import S3FD
-from hrn_opt.hrn.resample import resize_cubic
 from hrn_opt.types import Box
 
 LARGEST_PHOTO_PX = 2000  # a photo with a longer side is worked on

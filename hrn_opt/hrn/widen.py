@@ -12,13 +12,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from hrn_opt.hrn.blur import blurred_at
 from hrn_opt.hrn.detect import detect
+from hrn_opt.hrn.exact.opencv_blur import blurred_at
+from hrn_opt.hrn.exact.opencv_lines import stroke_mask
+from hrn_opt.hrn.exact.opencv_resize import LinearTaps, linear_taps, resize_cubic
 from hrn_opt.hrn.find import closer_points, long_side_size
 from hrn_opt.hrn.networks.landmarks106 import Landmarks106
 from hrn_opt.hrn.networks.retinaface import RetinaFace
-from hrn_opt.hrn.resample import LinearTaps, linear_taps, resize_cubic
-from hrn_opt.hrn.strokes import stroke_mask
 from hrn_opt.types import Box
 
 DEGREE = 0.03  # the published strength: the largest shift, over twice the face box's longer side

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from hrn_opt.hrn.align import CROP_PX, DETAIL_CROP_PX, Placement, align, cut, place
-from hrn_opt.hrn.pil_crop import CHEAP_AREA, _crop_alone, resize_and_crop
+from hrn_opt.hrn.exact.pillow_crop import CHEAP_AREA, _crop_alone, resize_and_crop
 
 EYES_AND_NOSE = [-0.31, 0.28, 0.61], [0.3, 0.27, 0.6], [0.0, -0.04, 0.93]
 STANDARD = np.array([*EYES_AND_NOSE, [-0.25, -0.45, 0.64], [0.26, -0.44, 0.65]])
@@ -63,7 +63,7 @@ def test_crops_of_large_photos_do_not_resize_the_whole(side, monkeypatch):
     photo = noise(30, 41)
     expected = np.asarray(Image.fromarray(photo).resize((side, side), Image.Resampling.BICUBIC))[7:39, 9:41]
     if side == 56:
-        monkeypatch.setattr("hrn_opt.hrn.pil_crop.Image", None)
+        monkeypatch.setattr("hrn_opt.hrn.exact.pillow_crop.Image", None)
     np.testing.assert_array_equal(resize_and_crop(photo, (side, side), 9, 7, 32), expected)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
-from hrn_opt.hrn import crops, detect, find, landmarks, resample
+from hrn_opt.hrn import crops, detect, find, landmarks
+from hrn_opt.hrn.exact import opencv_resize
 from hrn_opt.hrn.networks import landmarks106, resnet, retinaface, s3fd
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.networks.retinaface import RawFaces
@@ -34,19 +35,22 @@ def reference() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", ["smaller", "larger", "half"])
 def test_linear_is_opencvs_to_the_last_bit(reference, name):
     want = reference[f"linear_{name}"]
-    np.testing.assert_array_equal(resample.resize_linear(reference["picture"], want.shape[:2]), want)
+    np.testing.assert_array_equal(opencv_resize.resize_linear(reference["picture"], want.shape[:2]), want)
 
 
 @pytest.mark.parametrize("name", ["smaller", "larger", "half"])
 def test_cubic_is_opencvs_but_for_rounding(reference, name):
     want = reference[f"cubic_{name}"].astype(int)
-    difference = np.abs(resample.resize_cubic(reference["picture"], want.shape[:2]) - want)
+    difference = np.abs(opencv_resize.resize_cubic(reference["picture"], want.shape[:2]) - want)
     assert difference.max() <= 1 and (difference > 0).mean() < 0.002  # IPP sums in another order
 
 
 def test_resizing_to_the_same_size_is_free(reference):
     picture = reference["picture"]
-    assert resample.resize_linear(picture, (60, 82)) is picture and resample.resize_cubic(picture, (60, 82)) is picture
+    assert (
+        opencv_resize.resize_linear(picture, (60, 82)) is picture
+        and opencv_resize.resize_cubic(picture, (60, 82)) is picture
+    )
 
 
 # Crops

@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from hrn_opt.errors import OutputUnwritable, PackDamaged, PackIncomplete
 from hrn_opt.hrn import pack, prepared
 from hrn_opt.hrn import prepare as prepare_module
+from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.matfile import read_mat
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.prepare import prepare
 from hrn_opt.hrn.prepared import open_prepared
-from hrn_opt.hrn.uv_layout import rasterize_uv
 
 VERTICES, FACES = 1669, 3177  # of the small pack
 

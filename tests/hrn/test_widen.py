@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hrn_opt.hrn import widen
-from hrn_opt.hrn.blur import blurred_at
+from hrn_opt.hrn.exact.opencv_blur import blurred_at
+from hrn_opt.hrn.exact.opencv_lines import stroke_mask
 from hrn_opt.hrn.networks.retinaface import RawFaces
-from hrn_opt.hrn.strokes import stroke_mask
 from hrn_opt.types import Box
 
 

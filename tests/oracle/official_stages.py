@@ -1,7 +1,7 @@
 """The published stages, run on a CPU on a small pack: what test_stages.py holds ours against.
 
 The published code rasterises the UV layout with PyTorch3D and renders with nvdiffrast, which need a compiler and CUDA.
-Stand-ins answer for both: our own UV layout, which test_uv_layout.py pins, and the slow renderer of the unit tests.
+Stand-ins answer for both: our own UV layout, which test_pytorch3d_uv.py pins, and the slow renderer of the unit tests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hrn_opt.hrn.uv_layout import RasterizedLayout
+from hrn_opt.hrn.exact.pytorch3d_uv import RasterizedLayout
 from tests.hrn.reference_render import render_reference, sample_wrapped
 
 NEEDS = ("addict", "cv2", "imageio", "kornia", "modelscope", "numba", "scipy", "skimage")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hrn_opt.hrn import resample
 from hrn_opt.hrn.detect import detect
+from hrn_opt.hrn.exact import opencv_resize
 from hrn_opt.hrn.find import FindNetworks, closer_points, find_faces, working_photo
 from hrn_opt.hrn.landmarks import FIVE_OF_106, BoxRegressor, best_faces
 from hrn_opt.hrn.networks import landmarks106, retinaface, s3fd
@@ -167,4 +167,4 @@ def test_resampling(modules, seed):
     (height, width), size_hw = random.integers(1, 500, (2, 2)).tolist()
     picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
     linear = cv2.resize(picture, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_array_equal(resample.resize_linear(picture, size_hw), linear)
+    np.testing.assert_array_equal(opencv_resize.resize_linear(picture, size_hw), linear)

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from hrn_opt.hrn import core
 from hrn_opt.hrn.align import align, place
 from hrn_opt.hrn.detail import detail_normals, smooth_mask
+from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.fit import fit_texture, rendering_of
 from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.mesh import output_normals
@@ -24,7 +25,6 @@ from hrn_opt.hrn.prepared import open_prepared
 from hrn_opt.hrn.retouch import de_retouch
 from hrn_opt.hrn.synthetic import write_pack
 from hrn_opt.hrn.unwrap import unwrap, vertex_sampler
-from hrn_opt.hrn.uv_layout import rasterize_uv
 from tests.oracle.official_stages import face_model, fitted, official_stages, whole_model
 
 pytestmark = pytest.mark.oracle

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from hrn_opt.hrn import widen
-from hrn_opt.hrn.blur import blurred_at
+from hrn_opt.hrn.exact.opencv_blur import blurred_at
+from hrn_opt.hrn.exact.opencv_lines import stroke_mask
+from hrn_opt.hrn.exact.opencv_resize import resize_cubic
 from hrn_opt.hrn.networks import landmarks106, retinaface
 from hrn_opt.hrn.networks.folding import load_network
-from hrn_opt.hrn.resample import resize_cubic
-from hrn_opt.hrn.strokes import stroke_mask
 from hrn_opt.types import Box
 from tests.oracle.official_find import OfficialFinder, official_modules, waving_picture, with_points
 

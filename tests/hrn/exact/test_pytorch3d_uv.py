@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrn_opt.hrn.uv_layout import AREA_EPSILON, rasterize_uv, screen_points, texel_centres
+from hrn_opt.hrn.exact.pytorch3d_uv import AREA_EPSILON, rasterize_uv, screen_points, texel_centres
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
+GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"
 f32 = np.float32
 
 
@@ -76,7 +76,7 @@ def test_chunks_do_not_show(monkeypatch):
     uv = rng.uniform(0, 1, (90, 2))
     faces = np.arange(90).reshape(30, 3)
     whole = rasterize_uv(uv, faces, 32)
-    monkeypatch.setattr("hrn_opt.hrn.uv_layout._CHUNK_CANDIDATES", 50)
+    monkeypatch.setattr("hrn_opt.hrn.exact.pytorch3d_uv._CHUNK_CANDIDATES", 50)
     cut = rasterize_uv(uv, faces, 32)
     assert np.array_equal(whole.triangle, cut.triangle) and np.array_equal(whole.barycentric, cut.barycentric)
 

@@ -62,7 +62,7 @@ def rasterize_uv(uv: np.ndarray, faces: np.ndarray, size: int) -> RasterizedLayo
 
 def screen_points(uv: np.ndarray) -> np.ndarray:
     """(N, 2) float32 in PyTorch3D's screen frame: x left, y up, both -1..1, of UVs (N, 2)."""
-    # PARITY: upstream doubles and shifts in the file's own dtype, then rounds to float32; test_uv_layout pins it
+    # PARITY: upstream doubles and shifts in the file's own dtype, then rounds to float32; test_pytorch3d_uv pins it
     centred = uv * 2 - 1
     return np.stack([-centred[:, 0], centred[:, 1]], 1).astype(np.float32)
 
