@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.hrn.find import FACES_AT_ONCE
+from hrn_opt.hrn.find.faces import FACES_AT_ONCE
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.prepared import PreparedPack
 

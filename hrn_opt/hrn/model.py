@@ -16,7 +16,7 @@ from hrn_opt.hrn import core, offload
 from hrn_opt.hrn.align import Crops, align, to_unit
 from hrn_opt.hrn.batch import joined, one_of
 from hrn_opt.hrn.detail_maps import DenseGrid, dense_grid, detail_maps
-from hrn_opt.hrn.find import FindNetworks, WorkingPhoto, find_faces, working_photo
+from hrn_opt.hrn.find.faces import FindNetworks, WorkingPhoto, find_faces, working_photo
 from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.mask import SkinMask
 from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for

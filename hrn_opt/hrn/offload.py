@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.hrn import core
-from hrn_opt.hrn.find import FindNetworks
+from hrn_opt.hrn.find.faces import FindNetworks
 from hrn_opt.hrn.load import (
     TextureNetworks,
     load_box_regressor,

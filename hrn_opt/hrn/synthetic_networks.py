@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hrn_opt.hrn.landmarks import FIVE_OF_106, HEATMAP_PX, POINT_COUNT, S3FD_ANCHOR
+from hrn_opt.hrn.find.landmarks import FIVE_OF_106, HEATMAP_PX, POINT_COUNT, S3FD_ANCHOR
 from hrn_opt.hrn.networks import landmarks106, recon, resnet, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.networks.generator import BLOCKS, EDGE_KERNEL

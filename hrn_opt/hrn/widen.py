@@ -12,11 +12,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from hrn_opt.hrn.detect import detect
 from hrn_opt.hrn.exact.opencv_blur import blurred_at
 from hrn_opt.hrn.exact.opencv_lines import stroke_mask
 from hrn_opt.hrn.exact.opencv_resize import LinearTaps, linear_taps, resize_cubic
-from hrn_opt.hrn.find import closer_points, long_side_size
+from hrn_opt.hrn.find.boxes import detect
+from hrn_opt.hrn.find.faces import closer_points, long_side_size
 from hrn_opt.hrn.networks.landmarks106 import Landmarks106
 from hrn_opt.hrn.networks.retinaface import RetinaFace
 from hrn_opt.types import Box

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from hrn_opt.errors import OptionInvalid, PackIncomplete
 from hrn_opt.hrn import core, memory, offload
-from hrn_opt.hrn.find import FACES_AT_ONCE
+from hrn_opt.hrn.find.faces import FACES_AT_ONCE
 from hrn_opt.hrn.load import TextureNetworks, load_assets, load_skin_mask
 from hrn_opt.hrn.memory import FIND_NETWORKS, GIB, TEXTURE_NETWORKS, MemoryPlan, Parts, plan_memory
 from hrn_opt.hrn.model import HrnModel

@@ -9,8 +9,8 @@ import torch
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.hrn import pack
 from hrn_opt.hrn import synthetic_networks as networks
-from hrn_opt.hrn.find import FindNetworks, find_faces, working_photo
-from hrn_opt.hrn.landmarks import BoxRegressor
+from hrn_opt.hrn.find.faces import FindNetworks, find_faces, working_photo
+from hrn_opt.hrn.find.landmarks import BoxRegressor
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.prepared import open_prepared

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hrn_opt.hrn.detect import detect
 from hrn_opt.hrn.exact import opencv_resize
-from hrn_opt.hrn.find import FindNetworks, closer_points, find_faces, working_photo
-from hrn_opt.hrn.landmarks import FIVE_OF_106, BoxRegressor, best_faces
+from hrn_opt.hrn.find.boxes import detect
+from hrn_opt.hrn.find.faces import FindNetworks, closer_points, find_faces, working_photo
+from hrn_opt.hrn.find.landmarks import FIVE_OF_106, BoxRegressor, best_faces
 from hrn_opt.hrn.networks import landmarks106, retinaface, s3fd
 from hrn_opt.hrn.networks.folding import load_network
 from tests.oracle.official_find import OfficialFinder, official_modules, waving_picture

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hrn_opt.hrn.crops import Square, cut_for_points, square_around
-from hrn_opt.hrn.detect import Detection, detect
 from hrn_opt.hrn.exact.opencv_resize import resize_cubic
-from hrn_opt.hrn.landmarks import (
+from hrn_opt.hrn.find.boxes import Detection, detect
+from hrn_opt.hrn.find.crops import Square, cut_for_points, square_around
+from hrn_opt.hrn.find.landmarks import (
     BoxRegressor,
     PointsView,
     best_faces,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hrn_opt.hrn.crops import (
+from hrn_opt.hrn.find.crops import (
     CROP_PX,
     FAN_CROP_PX,
     Square,

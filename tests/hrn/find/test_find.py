@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
-from hrn_opt.hrn import crops, detect, find, landmarks
 from hrn_opt.hrn.exact import opencv_resize
+from hrn_opt.hrn.find import boxes as detect
+from hrn_opt.hrn.find import crops, landmarks
+from hrn_opt.hrn.find import faces as find
 from hrn_opt.hrn.networks import landmarks106, resnet, retinaface, s3fd
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.networks.retinaface import RawFaces
@@ -24,7 +26,7 @@ MIDDLE_ANCHOR = 2 * (64**2 + 32**2) + 2 * (8 * 16 + 8)  # the coarsest grid's 25
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, np.ndarray]:
-    path = Path(__file__).parents[1] / "data" / "find_reference.npz"
+    path = Path(__file__).parents[2] / "data" / "find_reference.npz"
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
