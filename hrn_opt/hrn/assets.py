@@ -9,7 +9,7 @@ import numpy as np
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn import pack
-from hrn_opt.hrn.align import five_points
+from hrn_opt.hrn.align.face_crop import five_points
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.matfile import read_mat
 

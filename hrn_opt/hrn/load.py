@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hrn_opt.hrn.align.skin_mask import SkinMask
 from hrn_opt.hrn.core import Assets
 from hrn_opt.hrn.detail import MID_PX
 from hrn_opt.hrn.find.faces import FACES_AT_ONCE, FindNetworks
 from hrn_opt.hrn.find.landmarks import BoxRegressor
-from hrn_opt.hrn.mask import SkinMask
 from hrn_opt.hrn.morphable import MorphableModel
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network

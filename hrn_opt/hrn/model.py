@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from hrn_opt.hrn import core, offload
-from hrn_opt.hrn.align import Crops, align, to_unit
+from hrn_opt.hrn.align.face_crop import Crops, align, to_unit
+from hrn_opt.hrn.align.skin_mask import SkinMask
+from hrn_opt.hrn.align.widening import widen
 from hrn_opt.hrn.batch import joined, one_of
 from hrn_opt.hrn.detail_maps import DenseGrid, dense_grid, detail_maps
 from hrn_opt.hrn.find.faces import FindNetworks, WorkingPhoto, find_faces, working_photo
 from hrn_opt.hrn.load import load_assets
-from hrn_opt.hrn.mask import SkinMask
 from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
 from hrn_opt.hrn.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.morphable import Coefficients
 from hrn_opt.hrn.prepared import PreparedPack
 from hrn_opt.hrn.texture import LAYOUT_PX, Seen, enlarge
 from hrn_opt.hrn.unwrap import UV_PX
-from hrn_opt.hrn.widen import widen
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
 from hrn_opt.uvmap import UVLayout, rasterize_layout
 

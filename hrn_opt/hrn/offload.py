@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.hrn import core
+from hrn_opt.hrn.align.skin_mask import SkinMask
 from hrn_opt.hrn.find.faces import FindNetworks
 from hrn_opt.hrn.load import (
     TextureNetworks,
@@ -22,7 +23,6 @@ from hrn_opt.hrn.load import (
     load_find_networks,
     load_skin_mask,
 )
-from hrn_opt.hrn.mask import SkinMask
 from hrn_opt.hrn.memory import (
     CPU,
     DISK,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.hrn.align import Placement
+from hrn_opt.hrn.align.face_crop import Placement
 from hrn_opt.hrn.unwrap import UV_PX
 from hrn_opt.projection import (
     CROP_PX_PER_TEXEL,

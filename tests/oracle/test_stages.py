@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from hrn_opt.hrn import core
-from hrn_opt.hrn.align import align, place
+from hrn_opt.hrn.align.face_crop import align, place
 from hrn_opt.hrn.detail import detail_normals, smooth_mask
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.fit import fit_texture, rendering_of

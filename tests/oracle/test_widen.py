@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrn_opt.hrn import widen
+from hrn_opt.hrn.align import widening
 from hrn_opt.hrn.exact.opencv_blur import blurred_at
 from hrn_opt.hrn.exact.opencv_lines import stroke_mask
 from hrn_opt.hrn.exact.opencv_resize import resize_cubic
@@ -33,8 +33,10 @@ def test_the_widened_crop(modules, seed):
     crop, (points, box) = waving_picture(random, (224, 224)), with_points(random)
     pipeline = official_pipeline(modules)
     pipeline.infer_lmks = lambda _: ([dict(zip(("x1", "y1", "x2", "y2"), box.tolist(), strict=True))], [points])
-    want = pipeline.fat_face(crop, degree=widen.DEGREE)
-    got = widen.warped(crop, widen.face_flow(Box(*map(float, box)), points, (800, 800), (224, 224), widen.DEGREE))
+    want = pipeline.fat_face(crop, degree=widening.DEGREE)
+    got = widening.warped(
+        crop, widening.face_flow(Box(*map(float, box)), points, (800, 800), (224, 224), widening.DEGREE)
+    )
     difference = np.abs(got - want.astype(int))
     assert (want != crop).any(-1).mean() > 0.05  # else the case proves nothing
     # Measured 2e-4 on average and at most 2e-5 over one level: OpenCV's angles are off by 2e-4, and both cut.
@@ -48,9 +50,9 @@ def test_both_contour_maps_are_equal(modules, seed):
     pipeline = official_pipeline(modules)
     pipeline.infer_lmks = lambda _: ([dict(zip(("x1", "y1", "x2", "y2"), box.tolist(), strict=True))], [points])
     maps, _ = pipeline.find_face_contour(np.zeros((800, 800, 3), np.uint8))
-    stroke_px = widen._stroke_px(Box(*map(float, box)), (800, 800))
+    stroke_px = widening._stroke_px(Box(*map(float, box)), (800, 800))
     everywhere = np.arange(800)
-    drawn = (([widen.CONTOUR], stroke_px, maps[0]), (widen.FEATURES, 2 * stroke_px, maps[-1]))
+    drawn = (([widening.CONTOUR], stroke_px, maps[0]), (widening.FEATURES, 2 * stroke_px, maps[-1]))
     for outlines, thickness, want in drawn:
         mask = stroke_mask([outline.corners(points) for outline in outlines], thickness, (800, 800))
         np.testing.assert_array_equal(blurred_at(mask, 2 * stroke_px + 1, everywhere, everywhere), want)
@@ -92,8 +94,8 @@ def test_detection_on_swapped_channels(modules):
     assert difference.max() <= 1 and (difference > 0).mean() < 0.002  # IPP sums in another order
     face = load_network(retinaface.RetinaFace, retinaface.from_official(finder.detector.model.state_dict()))
     network = load_network(landmarks106.Landmarks106, landmarks106.from_official(finder.landmarks.state_dict()))
-    (found,) = widen.detect(face, [large])
+    (found,) = widening.detect(face, [large])
     assert [found[0].box.left, found[0].box.bottom] == [boxes[0]["x1"], boxes[0]["y2"]]
-    own = widen.closer_points(network, [large], found[:1])[0]
+    own = widening.closer_points(network, [large], found[:1])[0]
     # The one grey level here and there moves peaked random heatmaps by more than rounding would.
     assert np.abs(own - points[0]).max() < 5e-3 * np.ptp(points[0], 0).max()

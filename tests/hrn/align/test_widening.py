@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hrn_opt.hrn import widen
+from hrn_opt.hrn.align import widening
 from hrn_opt.hrn.exact.opencv_blur import blurred_at
 from hrn_opt.hrn.exact.opencv_lines import stroke_mask
 from hrn_opt.hrn.networks.retinaface import RawFaces
@@ -18,7 +18,7 @@ from hrn_opt.types import Box
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, np.ndarray]:
-    path = Path(__file__).parents[1] / "data" / "find_reference.npz"
+    path = Path(__file__).parents[2] / "data" / "find_reference.npz"
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
@@ -51,13 +51,13 @@ def test_the_blur_is_opencvs_to_the_last_bit(reference, line_masks):
     )
 
 
-def flow_of(reference, degree: float = widen.DEGREE) -> np.ndarray:
+def flow_of(reference, degree: float = widening.DEGREE) -> np.ndarray:
     box = Box(*map(float, reference["box"]))
-    return widen.face_flow(box, reference["points"], (800, 800), (224, 224), degree)
+    return widening.face_flow(box, reference["points"], (800, 800), (224, 224), degree)
 
 
 def test_the_widened_crop_is_the_published_one(reference):
-    widened = widen.warped(reference["crop"], flow_of(reference))
+    widened = widening.warped(reference["crop"], flow_of(reference))
     difference = np.abs(widened - reference["widened"].astype(int))
     moved = (reference["widened"] != reference["crop"]).any(-1)
     assert moved.mean() > 0.05  # else the case proves nothing
@@ -74,7 +74,7 @@ def test_what_lies_between_contour_and_features_stays(reference):
     outside[max(middle_y - side, 0) : middle_y + side, max(middle_x - side, 0) : middle_x + side] = False
     assert not flow[outside].any()
     mouth = (reference["points"][84:96].mean(0) * 224 / 800).astype(int)
-    assert np.abs(flow[mouth[1], mouth[0]]).max() < widen.STILL_PX
+    assert np.abs(flow[mouth[1], mouth[0]]).max() < widening.STILL_PX
 
 
 def test_the_flow_grows_with_the_degree(reference):
@@ -84,7 +84,7 @@ def test_the_flow_grows_with_the_degree(reference):
 def test_a_still_flow_changes_nothing(reference):
     picture = reference["picture"]
     flow = np.full((60, 82, 2), 0.1999)
-    np.testing.assert_array_equal(widen.warped(picture, flow), picture)
+    np.testing.assert_array_equal(widening.warped(picture, flow), picture)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_still_flow_changes_nothing(reference):
 )
 def test_warping_reads_where_the_flow_points(reference, shift, weights):
     picture = reference["picture"]
-    warped = widen.warped(picture, np.broadcast_to(np.array(shift), (60, 82, 2)))
+    warped = widening.warped(picture, np.broadcast_to(np.array(shift), (60, 82, 2)))
     left = 30 + int(np.floor(shift[0]))
     want = np.einsum("yx,yxc->c", np.array(weights), picture[20:22, left : left + 2].astype(float))
     np.testing.assert_allclose(warped[20, 30], np.floor(want + 1e-9), rtol=0, atol=0)
@@ -105,7 +105,7 @@ def test_warping_reads_where_the_flow_points(reference, shift, weights):
 
 def test_past_the_border_the_border_is_read(reference):
     picture = reference["picture"]
-    far = widen.warped(picture, np.broadcast_to(np.array([500.0, -500.0]), (60, 82, 2)))
+    far = widening.warped(picture, np.broadcast_to(np.array([500.0, -500.0]), (60, 82, 2)))
     assert (far == picture[0, -1]).all()
 
 
@@ -135,12 +135,12 @@ class Points106:
 
 
 def test_degree_zero_is_the_crop_itself_and_runs_nothing(reference):
-    (same,) = widen.widen(None, None, [reference["crop"]], degree=0.0)
+    (same,) = widening.widen(None, None, [reference["crop"]], degree=0.0)
     assert same is reference["crop"]
 
 
 def test_without_a_face_the_crop_comes_back(reference):
-    (same,) = widen.widen(no_face, None, [reference["crop"]])
+    (same,) = widening.widen(no_face, None, [reference["crop"]])
     assert same is reference["crop"]
 
 
@@ -148,12 +148,12 @@ def test_several_crops_at_once_and_their_channels_swapped(reference):
     crop, black = reference["crop"], np.zeros((224, 224, 3), np.uint8)
     points = (reference["points"] - reference["points"].min(0)) / np.ptp(reference["points"], 0)
     network = Points106(points)
-    first, second, third = widen.widen(one_face, network, [crop, black, crop])
+    first, second, third = widening.widen(one_face, network, [crop, black, crop])
     assert second is black
     np.testing.assert_array_equal(first, third)
     assert (first != crop).any()
     blue = np.zeros((224, 224, 3), np.uint8)
     blue[..., 1:] = (128, 255)
-    widen.widen(one_face, network, [blue])
+    widening.widen(one_face, network, [blue])
     shown = network.shown[-1][0, :, 112, 112] * 255 + torch.tensor([103.94, 116.78, 123.68])
     assert shown.round().tolist() == [255, 128, 0]  # the swap that upstream makes

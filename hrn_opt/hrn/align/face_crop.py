@@ -76,7 +76,7 @@ def place(landmarks: Tensor, standard: Tensor, photo_size_hw: tuple[int, int], c
     points[:, 1] = height - 1 - points[:, 1]  # y up
     shift, points_scale = _fit(five_points(points), np.asarray(standard, np.float64))
     scale = FACE_SCALE_PX * crop_px / CROP_PX / points_scale
-    # PARITY: sizes and offsets are cut to whole pixels, towards zero; test_align.py pins it.
+    # PARITY: sizes and offsets are cut to whole pixels, towards zero; test_face_crop.py pins it.
     resized_wh = int(width * scale), int(height * scale)
     left = int(resized_wh[0] / 2 - crop_px / 2 + (shift[0] - width / 2) * scale)
     top = int(resized_wh[1] / 2 - crop_px / 2 + (height / 2 - shift[1]) * scale)

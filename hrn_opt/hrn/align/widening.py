@@ -67,7 +67,7 @@ def widen(
     """
     if degree == 0:
         return tuple(crops)
-    # PARITY: upstream hands RGB to a function that expects BGR, so the detectors see swapped channels; test_widen.py
+    # PARITY: upstream hands RGB to a function that expects BGR, so the detectors see swapped channels; test_widening.py
     # pins it.
     swapped = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops]
     large = [resize_cubic(crop, long_side_size(crop.shape[:2], ENLARGED_PX)) for crop in swapped]
@@ -193,7 +193,7 @@ def _inside(places: np.ndarray, size: int) -> np.ndarray:
 
 def _nearly_whole(across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The shares of the right and the lower pixel, whole where both are near a corner of the four pixels."""
-    # PARITY: upstream's bilinear has flat corners; test_widen.py pins it.
+    # PARITY: upstream's bilinear has flat corners; test_widening.py pins it.
     near = [(share < NEAREST_SHARE) | (share > 1 - NEAREST_SHARE) for share in (across, down)]
     corner = near[0] & near[1]
     return np.where(corner, np.rint(across), across), np.where(corner, np.rint(down), down)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hrn_opt.hrn.align import CROP_PX, DETAIL_CROP_PX, Placement, align, cut, place
+from hrn_opt.hrn.align.face_crop import CROP_PX, DETAIL_CROP_PX, Placement, align, cut, place
 from hrn_opt.hrn.exact.pillow_crop import CHEAP_AREA, _crop_alone, resize_and_crop
 
 EYES_AND_NOSE = [-0.31, 0.28, 0.61], [0.3, 0.27, 0.6], [0.0, -0.04, 0.93]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hrn_opt.errors import PackDamaged, PackForeign
-from hrn_opt.hrn.mask import MaskResult, OnnxMask, SkinMask, outline_mask
+from hrn_opt.hrn.align.skin_mask import MaskResult, OnnxMask, SkinMask, outline_mask
 
-DATA = Path(__file__).parents[1] / "data" / "mask"
+DATA = Path(__file__).parents[2] / "data" / "mask"
 KEPT = np.unique([*range(0, 224, 3), 223])  # rows and columns that are stored
 TOLERANCE = 0.02  # of 0..255; measured 1.3e-3 (graph) and 2.5e-3 (onnx), sums in another order
 

@@ -1,0 +1,1 @@
+"""The face brought to the networks' frame: its crops, its skin mask, its cheeks widened."""
