@@ -22,8 +22,8 @@ from hrn_opt.hrn.find.faces import FindNetworks, WorkingPhoto, find_faces, worki
 from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
 from hrn_opt.hrn.mesh import face_mesh, photo_camera
-from hrn_opt.hrn.morphable import Coefficients
 from hrn_opt.hrn.prepared import PreparedPack
+from hrn_opt.hrn.shape.morphable import Coefficients
 from hrn_opt.hrn.texture import LAYOUT_PX, Seen, enlarge
 from hrn_opt.hrn.unwrap import UV_PX
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want

@@ -9,7 +9,7 @@ import hrn_opt
 from hrn_opt.hrn import core
 from hrn_opt.hrn import model as hrn_model
 from hrn_opt.hrn.batch import joined, one_of
-from hrn_opt.hrn.morphable import Pose
+from hrn_opt.hrn.shape.morphable import Pose
 from tests.hrn.crowd import PHOTO, faces
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.hrn.morphable import Coefficients, MorphableModel, Pose, pose_of, shade, to_camera
+from hrn_opt.hrn.shape.morphable import Coefficients, MorphableModel, Pose, pose_of, shade, to_camera
 
 
 def model_of(**replaced) -> MorphableModel:

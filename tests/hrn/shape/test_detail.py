@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 from torch.testing import assert_close
 
-from hrn_opt.hrn.detail import detail_normals, high_displacement, mid_deformation, smooth_mask
+from hrn_opt.hrn.shape.detail import detail_normals, high_displacement, mid_deformation, smooth_mask
 
 
 def random_of(*shape: int, seed: int = 0) -> torch.Tensor:

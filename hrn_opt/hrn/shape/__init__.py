@@ -1,0 +1,1 @@
+"""The mesh: a morphable model's coarse shape, then its detail."""
