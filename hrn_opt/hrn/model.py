@@ -24,7 +24,7 @@ from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
 from hrn_opt.hrn.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.prepared import PreparedPack
 from hrn_opt.hrn.shape.morphable import Coefficients
-from hrn_opt.hrn.texture import LAYOUT_PX, Seen, enlarge
+from hrn_opt.hrn.texture.upsample import LAYOUT_PX, Seen, enlarge
 from hrn_opt.hrn.unwrap import UV_PX
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
 from hrn_opt.uvmap import UVLayout, rasterize_layout

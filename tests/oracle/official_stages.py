@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.hrn.exact.pytorch3d_uv import RasterizedLayout
-from tests.hrn.reference_render import render_reference, sample_wrapped
+from tests.hrn.texture.reference_render import render_reference, sample_wrapped
 
 NEEDS = ("addict", "cv2", "imageio", "kornia", "modelscope", "numba", "scipy", "skimage")
 ROOT = "modelscope.models.cv.face_reconstruction"

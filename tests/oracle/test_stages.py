@@ -15,15 +15,15 @@ from torch.testing import assert_close
 from hrn_opt.hrn import core
 from hrn_opt.hrn.align.face_crop import align, place
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
-from hrn_opt.hrn.fit import fit_texture, rendering_of
 from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.mesh import output_normals
 from hrn_opt.hrn.prepare import prepare
 from hrn_opt.hrn.prepared import open_prepared
-from hrn_opt.hrn.retouch import de_retouch
 from hrn_opt.hrn.shape.detail import detail_normals, smooth_mask
 from hrn_opt.hrn.shape.morphable import Coefficients, pose_of, shade, to_camera
 from hrn_opt.hrn.synthetic import write_pack
+from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
+from hrn_opt.hrn.texture.retouch import de_retouch
 from hrn_opt.hrn.unwrap import unwrap, vertex_sampler
 from tests.oracle.official_stages import face_model, fitted, official_stages, whole_model
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from hrn_opt.hrn.retouch import de_retouch
+from hrn_opt.hrn.texture.retouch import de_retouch
 
 
 class Recorder(nn.Module):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.hrn import fit
-from hrn_opt.hrn.fit import Rendering, fit_texture, rendering_of
-from tests.hrn.reference_render import render_reference, sample_wrapped
+from hrn_opt.hrn.texture import fit
+from hrn_opt.hrn.texture.fit import Rendering, fit_texture, rendering_of
+from tests.hrn.texture.reference_render import render_reference, sample_wrapped
 
 PX, UV_PX = 224, 256
 

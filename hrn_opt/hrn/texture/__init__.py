@@ -1,0 +1,1 @@
+"""The texture: retouching undone, fitted at 256 px, upsampled from the photo."""
