@@ -17,11 +17,11 @@ from hrn_opt.hrn.align.face_crop import Crops, align, to_unit
 from hrn_opt.hrn.align.skin_mask import SkinMask
 from hrn_opt.hrn.align.widening import widen
 from hrn_opt.hrn.batch import joined, one_of
-from hrn_opt.hrn.detail_maps import DenseGrid, dense_grid, detail_maps
 from hrn_opt.hrn.find.faces import FindNetworks, WorkingPhoto, find_faces, working_photo
 from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
-from hrn_opt.hrn.mesh import face_mesh, photo_camera
+from hrn_opt.hrn.output.detail_maps import DenseGrid, dense_grid, detail_maps
+from hrn_opt.hrn.output.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.prepared import PreparedPack
 from hrn_opt.hrn.shape.morphable import Coefficients
 from hrn_opt.hrn.texture.upsample import LAYOUT_PX, Seen, enlarge

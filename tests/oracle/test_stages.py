@@ -16,7 +16,7 @@ from hrn_opt.hrn import core
 from hrn_opt.hrn.align.face_crop import align, place
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.load import load_assets
-from hrn_opt.hrn.mesh import output_normals
+from hrn_opt.hrn.output.mesh import output_normals
 from hrn_opt.hrn.prepare import prepare
 from hrn_opt.hrn.prepared import open_prepared
 from hrn_opt.hrn.shape.detail import detail_normals, smooth_mask

@@ -1,0 +1,1 @@
+"""HRN's results in the engine's own types: mesh, camera, detail maps."""
