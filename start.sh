@@ -145,7 +145,7 @@ fetch() { # its arguments are paths: it runs where it was called
   [[ $PY == /* ]] || PY=$PWD/$PY
   export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
   cd -- "$CALLED_FROM"
-  exec "$PY" -m hrn_opt.hrn.fetch "$@"
+  exec "$PY" -m hrn_opt.hrn.pack.fetch "$@"
 }
 
 examine() { # the doctor installs nothing, and looks through the Python that the other commands would use

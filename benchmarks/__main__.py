@@ -19,7 +19,7 @@ from benchmarks.measure import Machine
 from benchmarks.preprocessing import measure_preprocessing
 from benchmarks.report import RESULTS, write_report
 from benchmarks.web import measure_web
-from hrn_opt.hrn.prepared import open_prepared
+from hrn_opt.hrn.pack.prepared import open_prepared
 
 SECTIONS = ("embedded", "litert", "web", "hrn", "preprocessing", "ladder", "pipeline")
 QUICK = ("embedded", "web", "ladder")

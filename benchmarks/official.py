@@ -26,8 +26,8 @@ from hrn_opt.hrn import offload
 from hrn_opt.hrn.align.face_crop import DETAIL_CROP_PX, FACE_SCALE_PX, align
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.memory import plan_for
-from hrn_opt.hrn.pack import HARMLESS_GLOBALS, WEIGHTS
-from hrn_opt.hrn.prepared import PreparedPack
+from hrn_opt.hrn.pack.prepared import PreparedPack
+from hrn_opt.hrn.pack.published import HARMLESS_GLOBALS, WEIGHTS
 from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
 from hrn_opt.hrn.unwrap import UV_PX
 from hrn_opt.raster import rasterize

@@ -14,7 +14,7 @@ from benchmarks.face import LANDMARKS, PHOTO
 from benchmarks.measure import Pair, time_pairs
 from benchmarks.official import PACKAGE
 from hrn_opt.hrn.align.face_crop import CROP_PX, DETAIL_CROP_PX, FACE_SCALE_PX, align
-from hrn_opt.hrn.prepared import PreparedPack
+from hrn_opt.hrn.pack.prepared import PreparedPack
 
 SIDES_PX = (512, 2000)  # larger photos are brought to 1500 px before
 

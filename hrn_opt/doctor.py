@@ -102,7 +102,7 @@ def check_hrn() -> Check:
 def _check_prepared(folder: Path) -> Check:
     """The pack opened, which compares its files' sizes, and its skin mask."""
     try:
-        pack = importlib.import_module("hrn_opt.hrn.prepared").open_prepared(folder)
+        pack = importlib.import_module("hrn_opt.hrn.pack.prepared").open_prepared(folder)
         mask = importlib.import_module("hrn_opt.hrn.align.skin_mask").SkinMask.open(folder)
     except ImportError as error:
         return Check("HRN model", False, f"cannot be tried: {error}", "./start.sh installs what is missing.", False)

@@ -68,8 +68,8 @@ def _builtin(
 
 def _prepared_by_fetch() -> bool:
     """Whether the cache holds a pack that plain photos can be given to: one without detectors is no default."""
-    from hrn_opt.hrn.pack import default_folder
-    from hrn_opt.hrn.prepared import Manifest, is_prepared
+    from hrn_opt.hrn.pack.prepared import Manifest, is_prepared
+    from hrn_opt.hrn.pack.published import default_folder
 
     folder = default_folder() / "prepared"
     return is_prepared(folder) and Manifest.read(folder).has_detectors
@@ -77,9 +77,9 @@ def _prepared_by_fetch() -> bool:
 
 def _opened(folder: Path | None):
     """The prepared pack in a folder, or in the cache; a published pack is prepared first, once."""
-    from hrn_opt.hrn.pack import default_folder, is_published
-    from hrn_opt.hrn.prepare import prepare
-    from hrn_opt.hrn.prepared import is_prepared, open_prepared
+    from hrn_opt.hrn.pack.prepare import prepare
+    from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
+    from hrn_opt.hrn.pack.published import default_folder, is_published
 
     if folder is None:
         folder = default_folder() / "prepared"

@@ -51,7 +51,7 @@ def published_pack(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def prepared_pack(published_pack) -> Path:
     """Its prepared form; not to be written to."""
-    from hrn_opt.hrn.prepare import prepare
+    from hrn_opt.hrn.pack.prepare import prepare
 
     return prepare(published_pack, published_pack.with_name("prepared"))
 

@@ -86,7 +86,8 @@ def test_without_hrn_it_says_how_to_get_it(no_pack):
 
 
 def test_it_looks_where_fetch_writes(monkeypatch, tmp_path):
-    from hrn_opt.hrn import fetch, pack, prepared
+    from hrn_opt.hrn.pack import fetch, prepared
+    from hrn_opt.hrn.pack import published as pack
 
     monkeypatch.delenv(pack.HOME_VARIABLE, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -113,8 +114,8 @@ def test_a_prepared_pack(no_pack, prepared_pack):
 
 
 def test_a_pack_without_detectors_and_graph(no_pack, linked_pack):
-    from hrn_opt.hrn import pack
-    from hrn_opt.hrn.prepare import prepare
+    from hrn_opt.hrn.pack import published as pack
+    from hrn_opt.hrn.pack.prepare import prepare
 
     for path in (pack.FAN_ARCHIVE, pack.MASK_GRAPH):
         (linked_pack / path).unlink()

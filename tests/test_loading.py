@@ -8,8 +8,8 @@ import torch
 
 import hrn_opt
 from hrn_opt.errors import ModelMissing, OptionInvalid, PackDamaged, PackIncomplete
-from hrn_opt.hrn import prepare as prepare_module
-from hrn_opt.hrn.prepared import MANIFEST
+from hrn_opt.hrn.pack import prepare as prepare_module
+from hrn_opt.hrn.pack.prepared import MANIFEST
 from hrn_opt.runtime import Machine
 
 

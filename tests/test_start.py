@@ -81,7 +81,7 @@ FETCH = "import sys, os; print('fetched', os.getcwd(), *sys.argv[1:])\n"
 
 
 def test_fetch_takes_paths_from_where_it_was_called(clone, tmp_path):
-    module = clone / "hrn_opt" / "hrn" / "fetch.py"
+    module = clone / "hrn_opt" / "hrn" / "pack" / "fetch.py"
     module.parent.mkdir(parents=True)
     module.write_text(FETCH)
     elsewhere = tmp_path / "elsewhere"

@@ -11,7 +11,7 @@ from hrn_opt.hrn.find.faces import FACES_AT_ONCE, FindNetworks
 from hrn_opt.hrn.find.landmarks import BoxRegressor
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
-from hrn_opt.hrn.prepared import PreparedPack
+from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.detail import MID_PX
 from hrn_opt.hrn.shape.morphable import MorphableModel
 from hrn_opt.hrn.unwrap import UVGrid, vertex_sampler

@@ -19,7 +19,7 @@ from torch import nn
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.hrn.find.faces import FACES_AT_ONCE
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
-from hrn_opt.hrn.prepared import PreparedPack
+from hrn_opt.hrn.pack.prepared import PreparedPack
 
 GIB = 1 << 30
 CPU, DISK = "cpu", "disk"

@@ -22,7 +22,7 @@ from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
 from hrn_opt.hrn.output.detail_maps import DenseGrid, dense_grid, detail_maps
 from hrn_opt.hrn.output.mesh import face_mesh, photo_camera
-from hrn_opt.hrn.prepared import PreparedPack
+from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.morphable import Coefficients
 from hrn_opt.hrn.texture.upsample import LAYOUT_PX, Seen, enlarge
 from hrn_opt.hrn.unwrap import UV_PX

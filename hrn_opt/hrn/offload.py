@@ -35,8 +35,8 @@ from hrn_opt.hrn.memory import (
     accelerate_quiet,
     empty_networks,
 )
-from hrn_opt.hrn.pack import MASK_GRAPH
-from hrn_opt.hrn.prepared import PreparedPack
+from hrn_opt.hrn.pack.prepared import PreparedPack
+from hrn_opt.hrn.pack.published import MASK_GRAPH
 
 
 def texture_networks(pack: PreparedPack, plan: MemoryPlan, precision: torch.dtype) -> core.Networks:

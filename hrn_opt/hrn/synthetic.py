@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.hrn import pack
 from hrn_opt.hrn import synthetic_networks as networks
-from hrn_opt.hrn.assets import ALBEDO_COUNT, EXPRESSION_COUNT, IDENTITY_COUNT
+from hrn_opt.hrn.pack import published
+from hrn_opt.hrn.pack.assets import ALBEDO_COUNT, EXPRESSION_COUNT, IDENTITY_COUNT
 from hrn_opt.tfgraph.writer import skin_graph
 
 _ALBEDO_PX = 512
@@ -86,7 +86,7 @@ def write_pack(
     _write_networks(folder, seed, SIZES[size])
     if detectors:
         _write_detectors(folder, seed, SIZES[size])
-        (folder / pack.MASK_GRAPH).write_bytes(skin_graph(seed))
+        (folder / published.MASK_GRAPH).write_bytes(skin_graph(seed))
     return folder
 
 
@@ -161,14 +161,14 @@ def _write_assets(folder: Path, random: np.random.Generator, face: _Face, size: 
         "point_buf": _point_faces(face) + 1,
         "keypoints": face.keypoints[None] + 1,
     }
-    write_mat(folder / pack.MORPHABLE_MODEL, model)
-    write_mat(folder / pack.ALIGN_POINTS, {"lm": face.vertices[face.keypoints]})
-    write_mat(folder / pack.BOX_REGRESSOR, _box_regressor(random, size.hidden))
-    np.save(folder / pack.UV_COORDINATES, face.uv.astype(uv_dtype))
+    write_mat(folder / published.MORPHABLE_MODEL, model)
+    write_mat(folder / published.ALIGN_POINTS, {"lm": face.vertices[face.keypoints]})
+    write_mat(folder / published.BOX_REGRESSOR, _box_regressor(random, size.hidden))
+    np.save(folder / published.UV_COORDINATES, face.uv.astype(uv_dtype))
     _write_albedo(folder, random, size.albedo_rows)
     lines = [f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in face.vertices]
     lines += [f"f {a} {b} {c}\n" for a, b, c in face.faces + 1]
-    (folder / pack.TEMPLATE_MESH).write_text("".join(lines), encoding="ascii")
+    (folder / published.TEMPLATE_MESH).write_text("".join(lines), encoding="ascii")
 
 
 def _point_faces(face: _Face) -> np.ndarray:
@@ -200,11 +200,11 @@ def _write_albedo(folder: Path, random: np.random.Generator, rows: int) -> None:
     waves = np.cos(np.pi * np.outer(side, np.arange(_MODES))).astype(np.float32)  # (512, modes)
     mean = np.einsum("ym,xn,mnc->yxc", waves, waves, random.normal(size=(_MODES, _MODES, 3)))
     mean = _MEAN_RGB + _MEAN_DEVIATION * (mean - mean.mean((0, 1))) / mean.std((0, 1))
-    np.save(folder / pack.ALBEDO_MEAN, mean.astype(np.float32))
+    np.save(folder / published.ALBEDO_MEAN, mean.astype(np.float32))
     amplitude = random.normal(size=(_MODES, _MODES, 3 * ALBEDO_COUNT)).astype(np.float32)
     amplitude *= _ALBEDO_DEVIATION * 2 / _MODES  # a product of two cosines has a deviation of about 1/2
     basis = np.lib.format.open_memmap(
-        folder / pack.ALBEDO_BASIS, mode="w+", dtype=np.float32, shape=(_ALBEDO_PX, _ALBEDO_PX, 3, ALBEDO_COUNT)
+        folder / published.ALBEDO_BASIS, mode="w+", dtype=np.float32, shape=(_ALBEDO_PX, _ALBEDO_PX, 3, ALBEDO_COUNT)
     )
     first = (_ALBEDO_PX - rows) // 2
     for start in range(first, first + rows, _ROWS_AT_ONCE):
@@ -225,28 +225,28 @@ def _write_networks(folder: Path, seed: int, size: PackSize) -> None:
         "opt_00": {"state": {0: {"step": 9, "exp_avg": first, "exp_avg_sq": second}}, "param_groups": [{"lr": 1e-4}]},
         "sched_00": {"last_epoch": 3, "_last_lr": [np.float64(1e-4)]},
     }
-    torch.save(checkpoint, folder / pack.WEIGHTS)
-    torch.save({"generator": networks.unet_state(seed + 4, size.width)}, folder / pack.RETOUCH_WEIGHTS)
+    torch.save(checkpoint, folder / published.WEIGHTS)
+    torch.save({"generator": networks.unet_state(seed + 4, size.width)}, folder / published.RETOUCH_WEIGHTS)
 
 
 def _write_detectors(folder: Path, seed: int, size: PackSize) -> None:
     landmarks = {f"module.{name}": value for name, value in networks.landmarks106_state(seed + 5, size.width).items()}
     landmarks |= {"module.unused.weight": networks.Weights(seed).normal(1, size.junk_values // 10)}
-    torch.save({"state_dict": landmarks, "epoch": 7}, folder / pack.LANDMARKS106_WEIGHTS)
+    torch.save({"state_dict": landmarks, "epoch": 7}, folder / published.LANDMARKS106_WEIGHTS)
     # Published in the file format of torch before 1.6, which cannot be mapped.
     for path, state in (
-        (pack.RETINAFACE_WEIGHTS, networks.retinaface_state(seed + 6, size.width, size.pyramid)),
-        (pack.S3FD_WEIGHTS, networks.s3fd_state(seed + 7, size.width)),
+        (published.RETINAFACE_WEIGHTS, networks.retinaface_state(seed + 6, size.width, size.pyramid)),
+        (published.S3FD_WEIGHTS, networks.s3fd_state(seed + 7, size.width)),
     ):
         torch.save(state, folder / path, _use_new_zipfile_serialization=False)
     points = 32 + _POINTS_ON_HEATMAP_PX * torch.from_numpy(face_points() * [1, -1]).float()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.jit")
-        networks.fan_archive(seed + 8, points, size.fan).save(str(folder / pack.FAN_ARCHIVE))
+        networks.fan_archive(seed + 8, points, size.fan).save(str(folder / published.FAN_ARCHIVE))
 
 
 def write_mat(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """A MATLAB 5 file of 2-D arrays, uncompressed; hrn_opt.hrn.matfile reads it."""
+    """A MATLAB 5 file of 2-D arrays, uncompressed; hrn_opt.hrn.pack.matfile reads it."""
     kinds = {"float64": (6, 9), "float32": (7, 7), "int64": (14, 12)}  # array class, stored type
     content = [b"MATLAB 5.0 MAT-file".ljust(124), struct.pack("<H2s", 0x0100, b"IM")]
     for name, array in arrays.items():

@@ -97,8 +97,8 @@ class Models:
 
 def _state_of_hrn() -> tuple[str, str]:
     """Its state's key, and what to do about it."""
-    from hrn_opt.hrn.pack import default_folder
-    from hrn_opt.hrn.prepared import is_prepared, open_prepared
+    from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
+    from hrn_opt.hrn.pack.published import default_folder
 
     folder = default_folder()
     if is_prepared(folder / "prepared"):

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.ladder import measure_ladder
 from benchmarks.official import NVDIFFRAST_STAND_IN, PYTORCH3D_STAND_IN, Step
-from hrn_opt.hrn.prepare import prepare
+from hrn_opt.hrn.pack.prepare import prepare
 from hrn_opt.hrn.synthetic import write_pack
 from tests.oracle.official_stages import need_official
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from hrn_opt.hrn import core
 from hrn_opt.hrn.load import TextureNetworks, load_assets
-from hrn_opt.hrn.prepared import open_prepared
+from hrn_opt.hrn.pack.prepared import open_prepared
 
 
 @pytest.fixture(scope="module")

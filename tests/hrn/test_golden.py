@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import hrn_opt
-from hrn_opt.hrn.prepare import prepare
+from hrn_opt.hrn.pack.prepare import prepare
 from hrn_opt.types import Reconstruction
 from tests.oracle.official_stages import need_official
 

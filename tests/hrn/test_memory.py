@@ -19,7 +19,7 @@ from hrn_opt.hrn.load import TextureNetworks, load_assets, load_skin_mask
 from hrn_opt.hrn.memory import FIND_NETWORKS, GIB, TEXTURE_NETWORKS, MemoryPlan, Parts, plan_memory
 from hrn_opt.hrn.model import HrnModel
 from hrn_opt.hrn.networks import generator
-from hrn_opt.hrn.prepared import open_prepared
+from hrn_opt.hrn.pack.prepared import open_prepared
 
 CPU, GPU, META = torch.device("cpu"), torch.device("cuda:0"), torch.device("meta")
 SPECS = TEXTURE_NETWORKS | FIND_NETWORKS

@@ -7,28 +7,28 @@ import pytest
 import torch
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.hrn import pack
 from hrn_opt.hrn import synthetic_networks as networks
 from hrn_opt.hrn.find.faces import FindNetworks, find_faces, working_photo
 from hrn_opt.hrn.find.landmarks import BoxRegressor
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
-from hrn_opt.hrn.prepared import open_prepared
+from hrn_opt.hrn.pack import published
+from hrn_opt.hrn.pack.prepared import open_prepared
 from hrn_opt.hrn.synthetic import SIZES, write_pack
 
 
 def test_a_seed_gives_the_same_pack_again_and_another_seed_another(published_pack, tmp_path):
     again, other = write_pack(tmp_path / "again", seed=3), write_pack(tmp_path / "other", seed=4, detectors=False)
-    assert pack.verify(again, whole=True).missing == ()
-    assert set(pack.verify(other).missing) == {
-        path for path, part in pack.FILES.items() if part != pack.Part.RECONSTRUCT
+    assert published.verify(again, whole=True).missing == ()
+    assert set(published.verify(other).missing) == {
+        path for path, part in published.FILES.items() if part != published.Part.RECONSTRUCT
     }
     for path in ("assets/BFM_model_front.mat", "assets/bfm_uvs2.npy", "assets/bfm_tex_mean2.npy", "segment_face.pb"):
         assert (again / path).read_bytes() == (published_pack / path).read_bytes()
-    same = pack.load_checkpoint(again / pack.WEIGHTS)["net_recon"]
-    for name, value in pack.load_checkpoint(published_pack / pack.WEIGHTS)["net_recon"].items():
+    same = published.load_checkpoint(again / published.WEIGHTS)["net_recon"]
+    for name, value in published.load_checkpoint(published_pack / published.WEIGHTS)["net_recon"].items():
         assert torch.equal(value, same[name]), name
-    digest = lambda folder: hashlib.sha256((folder / pack.MORPHABLE_MODEL).read_bytes()).digest()  # noqa: E731
+    digest = lambda folder: hashlib.sha256((folder / published.MORPHABLE_MODEL).read_bytes()).digest()  # noqa: E731
     assert digest(again) != digest(other)
 
 
@@ -39,7 +39,7 @@ def test_it_is_small_on_disk(published_pack):
 
 def test_uv_dtype_and_size(tmp_path):
     write_pack(tmp_path, seed=1, detectors=False, uv_dtype="float32")
-    assert np.load(tmp_path / pack.UV_COORDINATES).dtype == np.float32
+    assert np.load(tmp_path / published.UV_COORDINATES).dtype == np.float32
     with pytest.raises(OptionInvalid, match="'full' or 'small'"):
         write_pack(tmp_path, seed=1, size="huge")
 

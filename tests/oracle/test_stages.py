@@ -17,8 +17,8 @@ from hrn_opt.hrn.align.face_crop import align, place
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.load import load_assets
 from hrn_opt.hrn.output.mesh import output_normals
-from hrn_opt.hrn.prepare import prepare
-from hrn_opt.hrn.prepared import open_prepared
+from hrn_opt.hrn.pack.prepare import prepare
+from hrn_opt.hrn.pack.prepared import open_prepared
 from hrn_opt.hrn.shape.detail import detail_normals, smooth_mask
 from hrn_opt.hrn.shape.morphable import Coefficients, pose_of, shade, to_camera
 from hrn_opt.hrn.synthetic import write_pack

@@ -17,14 +17,15 @@ import torch
 from torch.nn import functional as F
 
 from hrn_opt.errors import OutputUnwritable, PackDamaged, PackIncomplete
-from hrn_opt.hrn import pack, prepared
-from hrn_opt.hrn import prepare as prepare_module
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
-from hrn_opt.hrn.matfile import read_mat
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
-from hrn_opt.hrn.prepare import prepare
-from hrn_opt.hrn.prepared import open_prepared
+from hrn_opt.hrn.pack import prepare as prepare_module
+from hrn_opt.hrn.pack import prepared
+from hrn_opt.hrn.pack import published as pack
+from hrn_opt.hrn.pack.matfile import read_mat
+from hrn_opt.hrn.pack.prepare import prepare
+from hrn_opt.hrn.pack.prepared import open_prepared
 
 VERTICES, FACES = 1669, 3177  # of the small pack
 
@@ -179,7 +180,7 @@ def test_a_pack_without_detectors_is_prepared_and_says_so(linked_pack, tmp_path)
 def test_tensors_are_mapped_not_read(prepared_pack):
     # Two MB of anonymous memory for 75 MB of tensors: names and views.
     code = (
-        "import sys, torch; from pathlib import Path; from hrn_opt.hrn.prepared import open_prepared\n"
+        "import sys, torch; from pathlib import Path; from hrn_opt.hrn.pack.prepared import open_prepared\n"
         "def anonymous(): return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0])\n"
         "before = anonymous(); pack = open_prepared(Path(sys.argv[1]))\n"
         "assert pack.tensor('bfm.albedo_basis')[3].sum() != 1\n"
@@ -287,7 +288,7 @@ def full_disk(*_, **__):
 
 @pytest.mark.parametrize("broken", ["save_file", "shutil.copyfile", "_flush"])
 def test_a_full_disk_leaves_nothing(published_pack, tmp_path, monkeypatch, broken):
-    monkeypatch.setattr(f"hrn_opt.hrn.prepare.{broken}", full_disk)
+    monkeypatch.setattr(f"hrn_opt.hrn.pack.prepare.{broken}", full_disk)
     with pytest.raises(OutputUnwritable, match=r"No space left on device\); free 0\.6 GB"):
         prepare(published_pack, tmp_path / "prepared")
     assert nothing_left(tmp_path / "prepared")
@@ -300,7 +301,7 @@ def test_a_full_disk_under_safetensors_own_writer(published_pack, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, resource.RLIM_INFINITY))
 
     code = (
-        "import sys; from pathlib import Path; from hrn_opt.hrn.prepare import prepare\n"
+        "import sys; from pathlib import Path; from hrn_opt.hrn.pack.prepare import prepare\n"
         "prepare(*map(Path, sys.argv[1:]))"
     )
     target = tmp_path / "prepared"
@@ -316,7 +317,7 @@ def test_a_full_disk_under_safetensors_own_writer(published_pack, tmp_path):
 
 def test_a_full_disk_keeps_the_old_pack(linked_pack, own_pack, monkeypatch):
     (linked_pack / pack.MASK_GRAPH).unlink()
-    monkeypatch.setattr("hrn_opt.hrn.prepare.save_file", full_disk)
+    monkeypatch.setattr("hrn_opt.hrn.pack.prepare.save_file", full_disk)
     with pytest.raises(OutputUnwritable):
         prepare(linked_pack, own_pack)
     assert open_prepared(own_pack).mask_path.is_file()
@@ -327,7 +328,7 @@ def test_an_interruption_leaves_nothing(published_pack, tmp_path, monkeypatch, m
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"hrn_opt.hrn.prepare.{moment}", interrupted)
+    monkeypatch.setattr(f"hrn_opt.hrn.pack.prepare.{moment}", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(published_pack, tmp_path / "prepared")
     assert nothing_left(tmp_path / "prepared")
@@ -335,7 +336,7 @@ def test_an_interruption_leaves_nothing(published_pack, tmp_path, monkeypatch, m
 
 def test_what_a_killed_run_left_is_no_pack_and_is_cleared(published_pack, tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from hrn_opt.hrn import prepare, prepared\n"
+        "import os, signal, sys; from pathlib import Path; from hrn_opt.hrn.pack import prepare, prepared\n"
         "prepared.Manifest.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "prepare.prepare(*map(Path, sys.argv[1:]))"
     )

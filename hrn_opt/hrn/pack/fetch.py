@@ -1,4 +1,4 @@
-"""The published pack fetched and prepared.  python -m hrn_opt.hrn.fetch [--from MIRROR_OR_FOLDER] [--to DIR]
+"""The published pack fetched and prepared.  python -m hrn_opt.hrn.pack.fetch [--from MIRROR_OR_FOLDER] [--to DIR]
 
 DIR (default: $HRN_OPT_HOME, else ~/.cache/hrn_opt) then holds `published`, the pack as downloaded, and `prepared`, its
 compact form, which is all that is needed to run. A download that stops goes on where it stopped when run again; until
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hrn_opt.errors import HrnOptError, InputError, OutputUnwritable, PackDownloadFailed, PackError
-from hrn_opt.hrn import pack
-from hrn_opt.hrn.prepare import Progress, prepare
-from hrn_opt.hrn.prepared import open_prepared
+from hrn_opt.hrn.pack import published as pack
+from hrn_opt.hrn.pack.prepare import Progress, prepare
+from hrn_opt.hrn.pack.prepared import open_prepared
 
 SOURCE_VARIABLE = "HRN_OPT_PACK_SOURCE"
 PUBLISHED, PARTIAL, PREPARED = "published", "published.partial", "prepared"
@@ -32,7 +32,7 @@ _DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0 done, 2 DIR cannot be used, 1 anything else went wrong, 130 stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(
-        prog="python -m hrn_opt.hrn.fetch",
+        prog="python -m hrn_opt.hrn.pack.fetch",
         description="Download the HRN model pack and prepare it.",
         allow_abbrev=False,
     )

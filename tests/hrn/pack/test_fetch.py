@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from hrn_opt.errors import OutputUnwritable, PackDamaged, PackDownloadFailed, PackIncomplete
-from hrn_opt.hrn import fetch, pack, prepared
-from hrn_opt.hrn.prepared import open_prepared
-from tests.hrn.hub_stand_in import serving
+from hrn_opt.hrn.pack import fetch, prepared
+from hrn_opt.hrn.pack import published as pack
+from hrn_opt.hrn.pack.prepared import open_prepared
+from tests.hrn.pack.hub_stand_in import serving
 
 DEPTH_NET = "face_alignment/depth-6c4283c0e0.zip"
 
@@ -169,11 +170,11 @@ def test_a_folder_is_prepared_in_place_without_detectors_too(linked_pack, tmp_pa
 
 def run_command(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "hrn_opt.hrn.fetch", *map(str, arguments)],
+        [sys.executable, "-m", "hrn_opt.hrn.pack.fetch", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | {name: str(value) for name, value in environment.items()},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
 
 

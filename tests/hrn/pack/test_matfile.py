@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrn_opt.errors import PackDamaged
-from hrn_opt.hrn.matfile import read_mat
+from hrn_opt.hrn.pack.matfile import read_mat
 
 scipy_io = pytest.importorskip("scipy.io", reason="scipy writes and judges the files; it is no run-time dependency")
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
-from hrn_opt.hrn import pack
-from hrn_opt.hrn.assets import read_assets
-from hrn_opt.hrn.prepare import prepare
+from hrn_opt.hrn.pack import published
+from hrn_opt.hrn.pack.assets import read_assets
+from hrn_opt.hrn.pack.prepare import prepare
 from hrn_opt.hrn.synthetic import write_mat
 
-needed = [path for path, part in pack.FILES.items() if part == pack.Part.RECONSTRUCT]
+needed = [path for path, part in published.FILES.items() if part == published.Part.RECONSTRUCT]
 
 
 def replace(folder, path, content):
@@ -25,7 +25,7 @@ def replace(folder, path, content):
 
 def replace_checkpoint(folder, path, change):
     """The checkpoint of a linked pack after change(checkpoint)."""
-    checkpoint = pack.load_checkpoint(folder / path)
+    checkpoint = published.load_checkpoint(folder / path)
     change(checkpoint)
     (folder / path).unlink()
     torch.save(checkpoint, folder / path)
@@ -42,9 +42,9 @@ def refuses(folder, error, match):
 
 
 def test_a_whole_pack_is_reported_whole(published_pack):
-    report = pack.verify(published_pack, whole=True)
-    assert set(report.sizes) == set(pack.FILES) and report.missing == () and report.can_find
-    assert pack.is_published(published_pack)
+    report = published.verify(published_pack, whole=True)
+    assert set(report.sizes) == set(published.FILES) and report.missing == () and report.can_find
+    assert published.is_published(published_pack)
 
 
 @pytest.mark.parametrize("path", needed)
@@ -55,29 +55,29 @@ def test_missing_file(linked_pack, path):
 
 def test_missing_files_are_all_named(tmp_path):
     with pytest.raises(PackIncomplete, match=r"pytorch_model\.pt, .*BBRegressorParam_r\.mat are missing"):
-        pack.verify(tmp_path)
+        published.verify(tmp_path)
     with pytest.raises(PackIncomplete, match="is no folder"):
-        pack.verify(tmp_path / "nowhere")
-    assert not pack.is_published(tmp_path)
+        published.verify(tmp_path / "nowhere")
+    assert not published.is_published(tmp_path)
 
 
-@pytest.mark.parametrize("path", [path for path in pack.FILES if path not in needed])
+@pytest.mark.parametrize("path", [path for path in published.FILES if path not in needed])
 def test_files_for_finding_and_the_mask_may_be_missing_unless_all_are_asked_for(linked_pack, path):
     (linked_pack / path).unlink()
-    report = pack.verify(linked_pack)
-    assert report.missing == (path,) and report.can_find == (path == pack.MASK_GRAPH)
+    report = published.verify(linked_pack)
+    assert report.missing == (path,) and report.can_find == (path == published.MASK_GRAPH)
     with pytest.raises(PackIncomplete, match="is missing"):
-        pack.verify(linked_pack, whole=True)
+        published.verify(linked_pack, whole=True)
 
 
-@pytest.mark.parametrize("path", list(pack.FILES))
+@pytest.mark.parametrize("path", list(published.FILES))
 def test_empty_file(linked_pack, path):
     replace(linked_pack, path, b"")
     refuses(linked_pack, PackDamaged, f"{path} is empty")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.999])
-@pytest.mark.parametrize("path", [path for path in pack.FILES if not path.endswith(".obj")])
+@pytest.mark.parametrize("path", [path for path in published.FILES if not path.endswith(".obj")])
 def test_truncated_file(linked_pack, path, share):
     original = (linked_pack / path).resolve()
     length = int(original.stat().st_size * share)
@@ -89,8 +89,8 @@ def test_truncated_file(linked_pack, path, share):
 
 
 def test_truncated_template_mesh(linked_pack):
-    content = (linked_pack / pack.TEMPLATE_MESH).read_bytes()
-    replace(linked_pack, pack.TEMPLATE_MESH, content[:200])
+    content = (linked_pack / published.TEMPLATE_MESH).read_bytes()
+    replace(linked_pack, published.TEMPLATE_MESH, content[:200])
     refuses(linked_pack, PackDamaged, "template_bfm.obj has no faces")
 
 
@@ -107,12 +107,12 @@ class Touch:
 @pytest.mark.parametrize(
     ("path", "form"),
     [
-        (pack.WEIGHTS, "zip"),
-        (pack.WEIGHTS, "pickle"),
-        (pack.RETOUCH_WEIGHTS, "old"),
-        (pack.LANDMARKS106_WEIGHTS, "zip"),
-        (pack.RETINAFACE_WEIGHTS, "old"),
-        (pack.S3FD_WEIGHTS, "old"),
+        (published.WEIGHTS, "zip"),
+        (published.WEIGHTS, "pickle"),
+        (published.RETOUCH_WEIGHTS, "old"),
+        (published.LANDMARKS106_WEIGHTS, "zip"),
+        (published.RETINAFACE_WEIGHTS, "old"),
+        (published.S3FD_WEIGHTS, "old"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -132,20 +132,20 @@ def test_a_pickle_that_is_not_weights_is_refused_unrun(linked_pack, tmp_path, pa
 
 @pytest.mark.parametrize("content", [b"<html>Not found</html>", b"hello world" * 99, b"PK\x03\x04" + b"x" * 999])
 def test_other_files_under_a_checkpoints_name(linked_pack, content):
-    replace(linked_pack, pack.RETOUCH_WEIGHTS, content)
+    replace(linked_pack, published.RETOUCH_WEIGHTS, content)
     refuses(linked_pack, PackDamaged, "de_retouching_model.pth (is truncated or damaged|holds more than weights)")
 
 
 def test_a_checkpoint_of_something_else(linked_pack):
-    (linked_pack / pack.S3FD_WEIGHTS).unlink()
-    torch.save([torch.zeros(2)], linked_pack / pack.S3FD_WEIGHTS)
+    (linked_pack / published.S3FD_WEIGHTS).unlink()
+    torch.save([torch.zeros(2)], linked_pack / published.S3FD_WEIGHTS)
     refuses(linked_pack, PackDamaged, "s3fd-619a316812.pth holds no named weights")
 
 
 @pytest.mark.parametrize(
     ("path", "key"),
-    [(pack.WEIGHTS, key) for key in ("net_recon", "mid_net", "high_net", "alpha", "beta")]
-    + [(pack.RETOUCH_WEIGHTS, "generator"), (pack.LANDMARKS106_WEIGHTS, "state_dict")],
+    [(published.WEIGHTS, key) for key in ("net_recon", "mid_net", "high_net", "alpha", "beta")]
+    + [(published.RETOUCH_WEIGHTS, "generator"), (published.LANDMARKS106_WEIGHTS, "state_dict")],
 )
 def test_missing_part_of_a_checkpoint(linked_pack, path, key):
     replace_checkpoint(linked_pack, path, lambda checkpoint: checkpoint.pop(key))
@@ -153,12 +153,12 @@ def test_missing_part_of_a_checkpoint(linked_pack, path, key):
 
 
 NETWORK_KEYS = [
-    (pack.WEIGHTS, "net_recon", "backbone.layer3.2.bn2.running_var"),
-    (pack.WEIGHTS, "mid_net", "model.14.conv_block.6.weight"),
-    (pack.RETOUCH_WEIGHTS, "generator", "up2.conv.conv.3.bias"),
-    (pack.LANDMARKS106_WEIGHTS, "state_dict", "module.block19.weight"),
-    (pack.RETINAFACE_WEIGHTS, None, "ClassHead.1.conv1x1.bias"),
-    (pack.S3FD_WEIGHTS, None, "fc7_mbox_loc.weight"),
+    (published.WEIGHTS, "net_recon", "backbone.layer3.2.bn2.running_var"),
+    (published.WEIGHTS, "mid_net", "model.14.conv_block.6.weight"),
+    (published.RETOUCH_WEIGHTS, "generator", "up2.conv.conv.3.bias"),
+    (published.LANDMARKS106_WEIGHTS, "state_dict", "module.block19.weight"),
+    (published.RETINAFACE_WEIGHTS, None, "ClassHead.1.conv1x1.bias"),
+    (published.S3FD_WEIGHTS, None, "fc7_mbox_loc.weight"),
 ]
 
 
@@ -186,14 +186,16 @@ def test_surplus_and_missing_counters_are_no_fault(linked_pack, tmp_path):
         state["unknown.weight"] = torch.zeros(3)
         checkpoint["epoch"] = np.float64(3)
 
-    replace_checkpoint(linked_pack, pack.WEIGHTS, change)
+    replace_checkpoint(linked_pack, published.WEIGHTS, change)
     assert prepare(linked_pack, tmp_path / "prepared").is_dir()
 
 
 def test_the_head_models_mask_graph_is_foreign(linked_pack):
-    content = (linked_pack / pack.MASK_GRAPH).read_bytes()
+    content = (linked_pack / published.MASK_GRAPH).read_bytes()
     replace(
-        linked_pack, pack.MASK_GRAPH, content.replace(b"output_alpha", b"head_outputs").replace(b"input_i", b"other_i")
+        linked_pack,
+        published.MASK_GRAPH,
+        content.replace(b"output_alpha", b"head_outputs").replace(b"input_i", b"other_i"),
     )
     target = linked_pack.with_name("prepared")
     with pytest.raises(PackForeign, match=r"segment_face\.pb belongs to another model"):
@@ -202,24 +204,24 @@ def test_the_head_models_mask_graph_is_foreign(linked_pack):
 
 
 def test_a_zip_that_is_no_landmark_network_is_foreign(linked_pack):
-    (linked_pack / pack.FAN_ARCHIVE).unlink()
-    with zipfile.ZipFile(linked_pack / pack.FAN_ARCHIVE, "w") as archive:
+    (linked_pack / published.FAN_ARCHIVE).unlink()
+    with zipfile.ZipFile(linked_pack / published.FAN_ARCHIVE, "w") as archive:
         archive.writestr("readme.txt", "hello")
     refuses(linked_pack, PackForeign, "3DFAN4-4a694010b9.zip is no TorchScript archive")
 
 
 def test_a_flipped_bit_in_the_landmark_network_is_seen(linked_pack):
-    content = bytearray((linked_pack / pack.FAN_ARCHIVE).read_bytes())
+    content = bytearray((linked_pack / published.FAN_ARCHIVE).read_bytes())
     content[len(content) // 2] ^= 1
-    replace(linked_pack, pack.FAN_ARCHIVE, bytes(content))
+    replace(linked_pack, published.FAN_ARCHIVE, bytes(content))
     refuses(linked_pack, PackDamaged, "3DFAN4-4a694010b9.zip is (truncated or )?damaged")
 
 
 def model_arrays(folder):
-    from hrn_opt.hrn.matfile import read_mat
+    from hrn_opt.hrn.pack.matfile import read_mat
 
     names = ("meanshape", "idBase", "exBase", "tri", "point_buf", "keypoints")
-    return {name: np.array(array) for name, array in read_mat(folder / pack.MORPHABLE_MODEL, names).items()}
+    return {name: np.array(array) for name, array in read_mat(folder / published.MORPHABLE_MODEL, names).items()}
 
 
 @pytest.mark.parametrize(
@@ -240,8 +242,8 @@ def test_wrong_arrays_in_the_morphable_model(linked_pack, name, change, error, m
     array = arrays.pop(name)
     if change:
         arrays[name] = change(array)
-    (linked_pack / pack.MORPHABLE_MODEL).unlink()
-    write_mat(linked_pack / pack.MORPHABLE_MODEL, arrays)
+    (linked_pack / published.MORPHABLE_MODEL).unlink()
+    write_mat(linked_pack / published.MORPHABLE_MODEL, arrays)
     with pytest.raises(error, match=match):
         read_assets(linked_pack)
 
@@ -249,11 +251,11 @@ def test_wrong_arrays_in_the_morphable_model(linked_pack, name, change, error, m
 @pytest.mark.parametrize(
     ("path", "array", "match"),
     [
-        (pack.UV_COORDINATES, np.zeros((1669, 3)), "has shape"),
-        (pack.UV_COORDINATES, np.full((1669, 2), np.nan), "no coordinates"),
-        (pack.UV_COORDINATES, np.zeros((1669, 2), object), "truncated or damaged"),
-        (pack.ALBEDO_MEAN, np.zeros((256, 256, 3), np.float32), "has shape"),
-        (pack.ALBEDO_BASIS, np.zeros((512, 512, 80), np.float32), "has shape"),
+        (published.UV_COORDINATES, np.zeros((1669, 3)), "has shape"),
+        (published.UV_COORDINATES, np.full((1669, 2), np.nan), "no coordinates"),
+        (published.UV_COORDINATES, np.zeros((1669, 2), object), "truncated or damaged"),
+        (published.ALBEDO_MEAN, np.zeros((256, 256, 3), np.float32), "has shape"),
+        (published.ALBEDO_BASIS, np.zeros((512, 512, 80), np.float32), "has shape"),
     ],
 )
 def test_wrong_arrays_in_npy_files(linked_pack, path, array, match):
@@ -265,16 +267,16 @@ def test_wrong_arrays_in_npy_files(linked_pack, path, array, match):
 
 @pytest.mark.parametrize("line", ["f 1 2 9999", "f 0 1 2", "f a b c", "f 1 2 3 4"])
 def test_a_template_with_a_bad_face(linked_pack, line):
-    lines = (linked_pack / pack.TEMPLATE_MESH).read_text().splitlines()
+    lines = (linked_pack / published.TEMPLATE_MESH).read_text().splitlines()
     first = next(index for index, text in enumerate(lines) if text.startswith("f "))
     lines.insert(first, line)
-    replace(linked_pack, pack.TEMPLATE_MESH, "\n".join(lines).encode())
+    replace(linked_pack, published.TEMPLATE_MESH, "\n".join(lines).encode())
     with pytest.raises(PackDamaged, match=r"template_bfm\.obj"):
         read_assets(linked_pack)
 
 
 def test_packs_live_where_the_environment_says(monkeypatch, tmp_path):
-    monkeypatch.setenv(pack.HOME_VARIABLE, str(tmp_path))
-    assert pack.default_folder() == tmp_path
-    monkeypatch.delenv(pack.HOME_VARIABLE)
-    assert pack.default_folder().parts[-2:] == (".cache", "hrn_opt")
+    monkeypatch.setenv(published.HOME_VARIABLE, str(tmp_path))
+    assert published.default_folder() == tmp_path
+    monkeypatch.delenv(published.HOME_VARIABLE)
+    assert published.default_folder().parts[-2:] == (".cache", "hrn_opt")

@@ -25,9 +25,10 @@ from torch import Tensor
 
 import hrn_opt
 from hrn_opt.errors import OutputUnwritable, PackError
-from hrn_opt.hrn import pack, prepared
-from hrn_opt.hrn.assets import read_assets
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
+from hrn_opt.hrn.pack import prepared
+from hrn_opt.hrn.pack import published as pack
+from hrn_opt.hrn.pack.assets import read_assets
 
 Progress = Callable[[str, float], None]  # what is being done, and the fraction 0..1 done before it
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
-from hrn_opt.hrn import pack
 from hrn_opt.hrn.align.face_crop import five_points
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
-from hrn_opt.hrn.matfile import read_mat
+from hrn_opt.hrn.pack import published
+from hrn_opt.hrn.pack.matfile import read_mat
 
 IDENTITY_COUNT, EXPRESSION_COUNT, ALBEDO_COUNT = 80, 64, 80
 MAP_SIZE = 256  # texels a side of every UV map
@@ -46,10 +46,10 @@ class _Source:
         if not fits:
             want = "×".join("N" if size < 0 else str(size) for size in shape)
             raise PackDamaged(
-                f"{self.name} in {self.file} has shape {self.array.shape} instead of {want}; {pack.REMEDY}."
+                f"{self.name} in {self.file} has shape {self.array.shape} instead of {want}; {published.REMEDY}."
             )
         if self.array.dtype.kind not in "fiu":
-            raise PackDamaged(f"{self.name} in {self.file} holds no numbers; {pack.REMEDY}.")
+            raise PackDamaged(f"{self.name} in {self.file} holds no numbers; {published.REMEDY}.")
         return self.array
 
     def indices(self, count: int, *shape: int) -> np.ndarray:
@@ -57,7 +57,8 @@ class _Source:
         array = self.shaped(*shape)
         if array.size and not (array.min() >= 1 and array.max() <= count):
             raise PackDamaged(
-                f"{self.name} in {self.file} points outside 1..{count} ({array.min()}..{array.max()}); {pack.REMEDY}."
+                f"{self.name} in {self.file} points outside 1..{count} ({array.min()}..{array.max()}); "
+                f"{published.REMEDY}."
             )
         return (array.astype(np.int64) - 1).astype(np.int32)
 
@@ -66,7 +67,7 @@ def _mat(folder: Path, file: str, *names: str) -> dict[str, _Source]:
     arrays = read_mat(folder / file, names)
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise PackIncomplete(f"{file} has no {missing[0]!r}; {pack.REMEDY}.")
+        raise PackIncomplete(f"{file} has no {missing[0]!r}; {published.REMEDY}.")
     return {name: _Source(file, name, arrays[name]) for name in names}
 
 
@@ -74,17 +75,19 @@ def _npy(folder: Path, file: str) -> _Source:
     try:
         array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise PackDamaged(f"{file} is truncated or damaged; {pack.REMEDY}.") from error
+        raise PackDamaged(f"{file} is truncated or damaged; {published.REMEDY}.") from error
     if not isinstance(array, np.ndarray):  # an .npz archive
-        raise PackDamaged(f"{file} is no single array; {pack.REMEDY}.")
+        raise PackDamaged(f"{file} is no single array; {published.REMEDY}.")
     return _Source(file, "the array", array)
 
 
 def _morphable_model(folder: Path) -> dict[str, np.ndarray]:
-    file = _mat(folder, pack.MORPHABLE_MODEL, "meanshape", "idBase", "exBase", "tri", "point_buf", "keypoints")
+    file = _mat(folder, published.MORPHABLE_MODEL, "meanshape", "idBase", "exBase", "tri", "point_buf", "keypoints")
     mean = file["meanshape"]
     if 1 not in mean.array.shape or mean.array.size % 3:
-        raise PackDamaged(f"meanshape in {mean.file} has shape {mean.array.shape}, no row of points; {pack.REMEDY}.")
+        raise PackDamaged(
+            f"meanshape in {mean.file} has shape {mean.array.shape}, no row of points; {published.REMEDY}."
+        )
     count = mean.array.size // 3
     bases = [
         file[name].shaped(3 * count, size).T.astype(np.float32)
@@ -113,8 +116,8 @@ def _recentred(mean_shape: np.ndarray) -> np.ndarray:
 def _albedo(folder: Path) -> dict[str, np.ndarray]:
     """The albedo maps, 0..255, halved to 256²: what comes later is linear in them, so halving once is the same."""
     size = _ALBEDO_FILE_SIZE
-    mean = _npy(folder, pack.ALBEDO_MEAN)
-    basis = _npy(folder, pack.ALBEDO_BASIS)
+    mean = _npy(folder, published.ALBEDO_MEAN)
+    basis = _npy(folder, published.ALBEDO_BASIS)
     if mean.array.size != size * size * 3:
         mean.shaped(size, size, 3)
     if basis.array.size != size * size * 3 * ALBEDO_COUNT or basis.array.shape[-1] != ALBEDO_COUNT:
@@ -142,10 +145,12 @@ def _halved_basis(basis: np.ndarray) -> np.ndarray:
 
 
 def _layout(folder: Path, vertex_count: int) -> dict[str, np.ndarray]:
-    uv = _npy(folder, pack.UV_COORDINATES).shaped(vertex_count, 2)
+    uv = _npy(folder, published.UV_COORDINATES).shaped(vertex_count, 2)
     if uv.dtype.kind != "f" or not np.isfinite(uv).all():
-        raise PackDamaged(f"{pack.UV_COORDINATES} holds values that are no coordinates; {pack.REMEDY}.")
-    faces = _Source(pack.TEMPLATE_MESH, "faces", _obj_faces(folder / pack.TEMPLATE_MESH)).indices(vertex_count, -1, 3)
+        raise PackDamaged(f"{published.UV_COORDINATES} holds values that are no coordinates; {published.REMEDY}.")
+    faces = _Source(published.TEMPLATE_MESH, "faces", _obj_faces(folder / published.TEMPLATE_MESH)).indices(
+        vertex_count, -1, 3
+    )
     layout = rasterize_uv(np.asarray(uv), faces, MAP_SIZE)
     return {
         "uv.coordinates": uv.astype(np.float32),
@@ -166,15 +171,17 @@ def _obj_faces(path: Path) -> np.ndarray:
                     if not faces or len(face) == len(faces[0]):
                         faces.append(face)
     except ValueError as error:
-        raise PackDamaged(f"{pack.TEMPLATE_MESH} has a face that is no row of numbers; {pack.REMEDY}.") from error
+        raise PackDamaged(
+            f"{published.TEMPLATE_MESH} has a face that is no row of numbers; {published.REMEDY}."
+        ) from error
     if not faces:
-        raise PackDamaged(f"{pack.TEMPLATE_MESH} has no faces; {pack.REMEDY}.")
+        raise PackDamaged(f"{published.TEMPLATE_MESH} has no faces; {published.REMEDY}.")
     return np.array(faces, np.int64)
 
 
 def _alignment(folder: Path) -> dict[str, np.ndarray]:
-    points = _mat(folder, pack.ALIGN_POINTS, "lm")["lm"].shaped(68, 3).astype(np.float64)
-    regressor = _mat(folder, pack.BOX_REGRESSOR, "W1", "B1", "W2", "B2")
+    points = _mat(folder, published.ALIGN_POINTS, "lm")["lm"].shaped(68, 3).astype(np.float64)
+    regressor = _mat(folder, published.BOX_REGRESSOR, "W1", "B1", "W2", "B2")
     hidden = regressor["W1"].array.shape[0]
     shapes = {"W1": (-1, 2 * _SIDE_POINTS), "B1": (hidden, 1), "W2": (3, hidden), "B2": (3, 1)}
     boxes = {f"bbox.{name}": regressor[name].shaped(*shape).astype(np.float64) for name, shape in shapes.items()}

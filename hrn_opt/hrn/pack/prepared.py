@@ -15,14 +15,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
-from hrn_opt.hrn import pack
+from hrn_opt.hrn.pack import published
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TENSORS = "hrn.safetensors"
 FAN = "fan.torchscript.zip"
 MASK = "segment_face.pb"
-COPIES = {pack.FAN_ARCHIVE: FAN, pack.MASK_GRAPH: MASK}  # published path → name in the prepared pack
+COPIES = {published.FAN_ARCHIVE: FAN, published.MASK_GRAPH: MASK}  # published path → name in the prepared pack
 ONNX_MASK = "segment_face.onnx"  # put there by hand, see tools/convert_mask.py
 FILE_NAMES = frozenset((MANIFEST, TENSORS, FAN, MASK, ONNX_MASK))
 
