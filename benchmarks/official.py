@@ -22,14 +22,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hrn_opt.hrn import offload
 from hrn_opt.hrn.align.face_crop import DETAIL_CROP_PX, FACE_SCALE_PX, align
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
-from hrn_opt.hrn.memory import plan_for
+from hrn_opt.hrn.loading import offload
+from hrn_opt.hrn.loading.memory_plan import plan_for
 from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.pack.published import HARMLESS_GLOBALS, WEIGHTS
 from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
-from hrn_opt.hrn.unwrap import UV_PX
+from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.raster import rasterize
 
 # What the published code imports beyond this project's requirements; requirements-oracle.txt pins them.

@@ -25,7 +25,7 @@ from benchmarks.face import LANDMARKS, PHOTO, SKIN  # noqa: E402
 from benchmarks.measure import peak_rss_mb  # noqa: E402
 from benchmarks.official import OfficialModel, Step  # noqa: E402
 from hrn_opt.hrn.pack.prepared import open_prepared  # noqa: E402
-from hrn_opt.hrn.unwrap import UV_PX  # noqa: E402
+from hrn_opt.hrn.uv import UV_PX  # noqa: E402
 from hrn_opt.runtime import keep_freed_memory, parse_device  # noqa: E402
 
 OFFICIAL = "official"

@@ -12,20 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrn_opt.hrn import core, offload
+from hrn_opt.hrn import stages
 from hrn_opt.hrn.align.face_crop import Crops, align, to_unit
 from hrn_opt.hrn.align.skin_mask import SkinMask
 from hrn_opt.hrn.align.widening import widen
 from hrn_opt.hrn.batch import joined, one_of
 from hrn_opt.hrn.find.faces import FindNetworks, WorkingPhoto, find_faces, working_photo
-from hrn_opt.hrn.load import load_assets
-from hrn_opt.hrn.memory import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
+from hrn_opt.hrn.loading import offload
+from hrn_opt.hrn.loading.build import load_assets
+from hrn_opt.hrn.loading.memory_plan import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
 from hrn_opt.hrn.output.detail_maps import DenseGrid, dense_grid, detail_maps
 from hrn_opt.hrn.output.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.morphable import Coefficients
 from hrn_opt.hrn.texture.upsample import LAYOUT_PX, Seen, enlarge
-from hrn_opt.hrn.unwrap import UV_PX
+from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
 from hrn_opt.uvmap import UVLayout, rasterize_layout
 
@@ -51,14 +52,14 @@ class Aligned:
 @dataclass(frozen=True)
 class Shaped:
     aligned: Aligned
-    low: core.Base
+    low: stages.Base
 
 
 @dataclass(frozen=True)
 class Detailed:
     aligned: Aligned
-    low: core.Base
-    fine: core.Detail
+    low: stages.Base
+    fine: stages.Detail
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class HrnModel:
     """The published method on one device."""
 
     pack: PreparedPack
-    networks: core.Networks
-    assets: core.Assets
+    networks: stages.Networks
+    assets: stages.Assets
     plan: MemoryPlan
     offload_folder: str | os.PathLike | None = None
 
@@ -159,19 +160,19 @@ class HrnModel:
 
     def shape_together(self, aligned: Sequence[Aligned]) -> list[Shaped]:
         images = torch.stack([face.crops.image for face in aligned]).to(self.device)  # (B, 3, 224, 224)
-        low = core.base(self.networks, self.assets, images)
+        low = stages.base(self.networks, self.assets, images)
         return [Shaped(face, one_of(low, index)) for index, face in enumerate(aligned)]
 
     def detail_together(self, shapes: Sequence[Shaped]) -> list[Detailed]:
         images = torch.stack([face.aligned.crops.detail for face in shapes]).to(self.device)  # (B, 3, 512, 512)
         skin = torch.cat([face.aligned.skin for face in shapes])
         low = joined([face.low for face in shapes])
-        fine = core.detail(self.networks, self.assets, low, images, skin)
+        fine = stages.detail(self.networks, self.assets, low, images, skin)
         return [Detailed(face.aligned, face.low, one_of(fine, index)) for index, face in enumerate(shapes)]
 
     def texture(self, request: Request, detail: Detailed) -> Painted:
         aligned, fine = detail.aligned, detail.fine
-        fitted = core.texture(self.assets, detail.low, fine, aligned.target)
+        fitted = stages.texture(self.assets, detail.low, fine, aligned.target)
         colours, skin = fitted.texture[0].cpu(), fine.seen[0, 0].cpu()  # (3, 256, 256), (256, 256)
         official = colours.permute(1, 2, 0)
         if request.texture_size == UV_PX:

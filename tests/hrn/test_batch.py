@@ -6,8 +6,8 @@ import torch
 from torch.testing import assert_close
 
 import hrn_opt
-from hrn_opt.hrn import core
 from hrn_opt.hrn import model as hrn_model
+from hrn_opt.hrn import stages
 from hrn_opt.hrn.batch import joined, one_of
 from hrn_opt.hrn.shape.morphable import Pose
 from tests.hrn.crowd import PHOTO, faces
@@ -20,8 +20,8 @@ def reconstructor(prepared_pack):
 
 def test_results_are_those_of_single_faces(reconstructor, monkeypatch):
     monkeypatch.setattr(hrn_model, "FACES_TOGETHER", 2)
-    sizes, keep = [], core.detail
-    monkeypatch.setattr(core, "detail", lambda *inputs: sizes.append(len(inputs[3])) or keep(*inputs))
+    sizes, keep = [], stages.detail
+    monkeypatch.setattr(stages, "detail", lambda *inputs: sizes.append(len(inputs[3])) or keep(*inputs))
     options = {"want": "mesh", "texture_size": 256, "faces": faces(3), "face_widening": 0.0}
     together = reconstructor.reconstruct_all(PHOTO, **options)
     assert sizes == [2, 1] and [one.face_index for one in together] == [0, 1, 2]
@@ -56,7 +56,7 @@ def test_a_tight_plan_takes_one_face_at_a_time(reconstructor):
 def test_cut_and_joined_again():
     values = np.random.default_rng(0).normal(size=(3, 5))
     tensor = torch.from_numpy(values)
-    batch = core.Base(tensor, tensor + 1, Pose(tensor + 2, tensor + 3))
+    batch = stages.Base(tensor, tensor + 1, Pose(tensor + 2, tensor + 3))
     parts = [one_of(batch, index) for index in range(3)]
     assert parts[1].pose.translation.shape == (1, 5) and torch.equal(parts[1].pose.translation[0], tensor[1] + 3)
     again = joined(parts)

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from hrn_opt.hrn import core
+from hrn_opt.hrn import stages
 from hrn_opt.hrn.align.face_crop import align, place
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
-from hrn_opt.hrn.load import load_assets
+from hrn_opt.hrn.loading.build import load_assets
 from hrn_opt.hrn.output.mesh import output_normals
 from hrn_opt.hrn.pack.prepare import prepare
 from hrn_opt.hrn.pack.prepared import open_prepared
@@ -24,7 +24,7 @@ from hrn_opt.hrn.shape.morphable import Coefficients, pose_of, shade, to_camera
 from hrn_opt.hrn.synthetic import write_pack
 from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
 from hrn_opt.hrn.texture.retouch import de_retouch
-from hrn_opt.hrn.unwrap import unwrap, vertex_sampler
+from hrn_opt.hrn.uv import unwrap, vertex_sampler
 from tests.oracle.official_stages import face_model, fitted, official_stages, whole_model
 
 pytestmark = pytest.mark.oracle
@@ -163,7 +163,7 @@ def test_unwrap(pack, coefficients, size_hw):
 def test_reading_the_deformation(pack):
     maps, shape = randn(2, 3, 64, 64), randn(2, 1669, 3, seed=4)
     _, expected = pack.face.add_nonlinear_offset(shape, maps.permute(0, 2, 3, 1), pack.assets.uv)
-    found = core._at_vertices(vertex_sampler(pack.assets.uv, 64), maps)
+    found = stages._at_vertices(vertex_sampler(pack.assets.uv, 64), maps)
     assert_close(found, expected, atol=2e-6, rtol=0)
 
 
@@ -232,15 +232,15 @@ def runs(official, pack, coefficients) -> SimpleNamespace:
         recon=Guess(coefficients[:1]), de_retouch=Blend(), mid=detail_network(6, 3, 1), high=detail_network(9, 1, 2)
     )
     gains = torch.tensor([0.5]), torch.tensor([0.3])
-    assets = core.Assets(**(vars(pack.assets) | {"alpha": gains[0], "beta": gains[1]}))
+    assets = stages.Assets(**(vars(pack.assets) | {"alpha": gains[0], "beta": gains[1]}))
     image, large = picture(1, 224, 224, seed=11), picture(1, 512, 512, seed=11)
     skin = F.interpolate(rand(1, 1, 12, 12, seed=12), (224, 224), mode="bilinear")
     target = picture(1, 224, 224, seed=13)
     theirs = whole_model(official, pack.face, networks, pack.assets.uv, gains)
     with torch.inference_mode():
-        low = core.base(networks, assets, image)
-        fine = core.detail(networks, assets, low, large, skin)
-        texture = core.texture(assets, low, fine, target).texture
+        low = stages.base(networks, assets, image)
+        fine = stages.detail(networks, assets, low, large, skin)
+        texture = stages.texture(assets, low, fine, target).texture
     with torch.no_grad():
         theirs.set_input_base({"imgs": image, "imgs_hd": large, "face_mask": skin})
         base = theirs.predict_results_base()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.hrn.unwrap import UV_PX
+from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.mesh import boundary_edges, vertex_normals, vertex_tangents
 from hrn_opt.types import DetailMaps, Mesh
 from hrn_opt.uvmap import UVLayout, rasterize_layout

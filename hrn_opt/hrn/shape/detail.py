@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrn_opt.hrn.unwrap import UV_PX
+from hrn_opt.hrn.uv import UV_PX
 
 MID_PX = 64
 NETWORK_GAIN = 0.1  # on both networks' outputs, with the trained alpha and beta

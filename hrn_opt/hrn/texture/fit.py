@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hrn_opt.hrn.shape.morphable import CENTRE_PX, FOCAL_PX
-from hrn_opt.hrn.unwrap import UV_PX
+from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.raster import Fragments, rasterize
 from hrn_opt.runtime import repeat
 from hrn_opt.sparse import SparseMap

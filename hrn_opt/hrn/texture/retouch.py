@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrn_opt.hrn.unwrap import UV_PX
+from hrn_opt.hrn.uv import UV_PX
 
 NETWORK_PX = 512
 

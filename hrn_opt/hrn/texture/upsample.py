@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hrn_opt.hrn.align.face_crop import Placement
-from hrn_opt.hrn.unwrap import UV_PX
+from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.projection import (
     CROP_PX_PER_TEXEL,
     VISIBILITY_SLACK,

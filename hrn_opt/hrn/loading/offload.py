@@ -13,17 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hrn_opt.hrn import core
+from hrn_opt.hrn import stages
 from hrn_opt.hrn.align.skin_mask import SkinMask
 from hrn_opt.hrn.find.faces import FindNetworks
-from hrn_opt.hrn.load import (
+from hrn_opt.hrn.loading.build import (
     TextureNetworks,
     load_box_regressor,
     load_fan,
     load_find_networks,
     load_skin_mask,
 )
-from hrn_opt.hrn.memory import (
+from hrn_opt.hrn.loading.memory_plan import (
     CPU,
     DISK,
     FAN,
@@ -39,7 +39,7 @@ from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.pack.published import MASK_GRAPH
 
 
-def texture_networks(pack: PreparedPack, plan: MemoryPlan, precision: torch.dtype) -> core.Networks:
+def texture_networks(pack: PreparedPack, plan: MemoryPlan, precision: torch.dtype) -> stages.Networks:
     """The four networks of the texture path, ready to run on the plan's device."""
     if plan.is_resident(TEXTURE_NETWORKS):
         return TextureNetworks(pack).halve(precision).to(plan.device)

@@ -49,7 +49,7 @@ class NetworkSpec:
 
     prefix: of its tensors there.   halved: whether it takes the precision asked for, else float32.
     activation_bytes: most bytes alive at once within its forward, for one face in float32, its weights aside;
-    test_memory.py counts them on "meta".
+    test_memory_plan.py counts them on "meta".
     """
 
     prefix: str

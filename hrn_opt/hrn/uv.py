@@ -56,7 +56,7 @@ def _official_taps(positions: Tensor, height: int, width: int) -> list[tuple[Ten
     """Four (index (B, P) int64, weight (B, P)) of the published bilinear rule for positions (B, 3, P).
 
     PARITY: the weights of the two rows are swapped, so the value jumps at whole pixels; a texel without a triangle
-    divides 0 by 0, becomes 0, and so takes the photo's last row, first column; test_unwrap.py pins both.
+    divides 0 by 0, becomes 0, and so takes the photo's last row, first column; test_uv.py pins both.
     """
     x, y, z = positions.unbind(1)
     column = ((x * FOCAL_PX + z * CENTRE_PX) / z * (width / 224)).nan_to_num(0.0)

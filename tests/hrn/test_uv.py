@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.hrn.unwrap import UV_PX, UVGrid, unwrap, vertex_sampler
+from hrn_opt.hrn.uv import UV_PX, UVGrid, unwrap, vertex_sampler
 
 FOCAL, CENTRE, CROP = 1015, 112, 224
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.hrn.align.skin_mask import SkinMask
-from hrn_opt.hrn.core import Assets
 from hrn_opt.hrn.find.faces import FACES_AT_ONCE, FindNetworks
 from hrn_opt.hrn.find.landmarks import BoxRegressor
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
@@ -14,7 +13,8 @@ from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.detail import MID_PX
 from hrn_opt.hrn.shape.morphable import MorphableModel
-from hrn_opt.hrn.unwrap import UVGrid, vertex_sampler
+from hrn_opt.hrn.stages import Assets
+from hrn_opt.hrn.uv import UVGrid, vertex_sampler
 
 
 class TextureNetworks(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from hrn_opt.hrn import core
-from hrn_opt.hrn.load import TextureNetworks, load_assets
+from hrn_opt.hrn import stages
+from hrn_opt.hrn.loading.build import TextureNetworks, load_assets
 from hrn_opt.hrn.pack.prepared import open_prepared
 
 
@@ -38,9 +38,9 @@ def both(loaded) -> SimpleNamespace:
 
 @torch.inference_mode()
 def run(loaded, seen) -> SimpleNamespace:
-    low = core.base(loaded.networks, loaded.assets, seen.image)
-    fine = core.detail(loaded.networks, loaded.assets, low, seen.detail, seen.skin)
-    return SimpleNamespace(low=low, fine=fine, texture=core.texture(loaded.assets, low, fine, seen.image).texture)
+    low = stages.base(loaded.networks, loaded.assets, seen.image)
+    fine = stages.detail(loaded.networks, loaded.assets, low, seen.detail, seen.skin)
+    return SimpleNamespace(low=low, fine=fine, texture=stages.texture(loaded.assets, low, fine, seen.image).texture)
 
 
 def test_sizes(both):
@@ -98,6 +98,6 @@ def test_vertices_follow_the_deformation_map(loaded, both):
 def test_a_darker_target_darkens_the_texture(loaded, both):
     target = views(2).image
     with torch.inference_mode():
-        darker = core.texture(loaded.assets, both.low, both.fine, target * 0.5).texture
+        darker = stages.texture(loaded.assets, both.low, both.fine, target * 0.5).texture
     change = (both.texture - darker).mean((1, 2, 3))
     assert (change > 0.01).all()

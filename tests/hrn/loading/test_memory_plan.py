@@ -13,10 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hrn_opt.errors import OptionInvalid, PackIncomplete
-from hrn_opt.hrn import core, memory, offload
+from hrn_opt.hrn import stages
 from hrn_opt.hrn.find.faces import FACES_AT_ONCE
-from hrn_opt.hrn.load import TextureNetworks, load_assets, load_skin_mask
-from hrn_opt.hrn.memory import FIND_NETWORKS, GIB, TEXTURE_NETWORKS, MemoryPlan, Parts, plan_memory
+from hrn_opt.hrn.loading import memory_plan, offload
+from hrn_opt.hrn.loading.build import TextureNetworks, load_assets, load_skin_mask
+from hrn_opt.hrn.loading.memory_plan import FIND_NETWORKS, GIB, TEXTURE_NETWORKS, MemoryPlan, Parts, plan_memory
 from hrn_opt.hrn.model import HrnModel
 from hrn_opt.hrn.networks import generator
 from hrn_opt.hrn.pack.prepared import open_prepared
@@ -78,13 +79,13 @@ class LiveBytes(TorchDispatchMode):
 
 @pytest.mark.parametrize(("given", "expected"), [(0.5, GIB // 2), (2, 2 * GIB), ("1.5", 3 * GIB // 2), (" Auto", None)])
 def test_a_budget_is_read_in_gib(given, expected):
-    assert memory.parse_budget(given) == expected
+    assert memory_plan.parse_budget(given) == expected
 
 
 @pytest.mark.parametrize("given", ["", "much", "0.5 GB", 0, -1, "nan", float("inf"), None, True, []])
 def test_what_is_no_budget_is_refused(given):
     with pytest.raises(OptionInvalid, match="use 'auto' or a number of GiB"):
-        memory.parse_budget(given)
+        memory_plan.parse_budget(given)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -96,7 +97,7 @@ def test_activations_are_as_counted(full_size, name):
 
 
 def test_specs_are_halved_as_the_networks_are(pack):
-    empty = memory.empty_networks(pack, TEXTURE_NETWORKS, torch.bfloat16)
+    empty = memory_plan.empty_networks(pack, TEXTURE_NETWORKS, torch.bfloat16)
     real = TextureNetworks(pack).halve(torch.bfloat16)
     shapes = {name: (p.shape, p.dtype) for name, p in real.named_parameters()}
     assert {name: (p.shape, p.dtype) for name, p in empty.named_parameters()} == shapes
@@ -123,8 +124,8 @@ def test_plans_fill_the_budget_and_keep_to_it(full_parts, device, gib, host_gib,
         used[plan.place_of(name)] += parameter.nbytes
     if device == GPU:
         assert used["cpu"] <= host_gib * GIB
-    libraries = memory.LIBRARIES_BYTES if device == GPU else memory.CPU_LIBRARIES_BYTES
-    taken = used[str(device)] + plan.reserved_bytes + memory.STAGES_BYTES + libraries
+    libraries = memory_plan.LIBRARIES_BYTES if device == GPU else memory_plan.CPU_LIBRARIES_BYTES
+    taken = used[str(device)] + plan.reserved_bytes + memory_plan.STAGES_BYTES + libraries
     offloaded = used[str(device)] < parts.networks_bytes
     visiting = parts.largest_layer_bytes if offloaded else 0
     assert taken + visiting <= gib * GIB
@@ -135,7 +136,7 @@ def test_plans_fill_the_budget_and_keep_to_it(full_parts, device, gib, host_gib,
 def test_a_plan_names_modules_only(full_size):
     # Room for half of the 106-point network, which has numbers of its own beside its layers.
     parts = Parts(nn.ModuleDict({name: full_size[name] for name in ("landmarks106", "mid")}))
-    room_bytes = memory.STAGES_BYTES + memory.LIBRARIES_BYTES + parts.activation_bytes + 8_000_000
+    room_bytes = memory_plan.STAGES_BYTES + memory_plan.LIBRARIES_BYTES + parts.activation_bytes + 8_000_000
     plan = plan_memory(parts, GPU, room_bytes, host_bytes=GIB)
     assert set(plan.device_map) - {name for name, _ in parts.networks.named_modules()} == {"bases", "fan", "skin_mask"}
 
@@ -166,7 +167,7 @@ def test_accelerates_answer_is_translated(full_parts, monkeypatch):
     places = {"recon.stem.weight": "cuda:1", "de_retouch.down.0.conv1.bias": "cpu", "de_retouch.up": "disk"}
     assert {name: plan.place_of(name) for name in places} == places
     assert asked["cpu"] == GIB - full_parts.whole_bytes  # less what visits whole
-    assert asked[0] == GIB // 2 - plan.reserved_bytes - memory.STAGES_BYTES - memory.LIBRARIES_BYTES
+    assert asked[0] == GIB // 2 - plan.reserved_bytes - memory_plan.STAGES_BYTES - memory_plan.LIBRARIES_BYTES
     with pytest.raises(KeyError):
         plan.place_of("high.stem")
     monkeypatch.setattr("accelerate.infer_auto_device_map", lambda *_, **__: {"": "disk"})
@@ -183,8 +184,8 @@ def everything(networks, find, mask, assets) -> list[torch.Tensor]:
     random = torch.Generator().manual_seed(5)
     crop, detail = (torch.rand(1, 3, side, side, generator=random) for side in (224, 512))
     with torch.inference_mode():
-        low = core.base(networks, assets, crop)
-        fine = core.detail(networks, assets, low, detail, torch.ones(1, 1, 224, 224))
+        low = stages.base(networks, assets, crop)
+        fine = stages.detail(networks, assets, low, detail, torch.ones(1, 1, 224, 224))
         heatmaps = find.fan(torch.rand(1, 3, 256, 256, generator=random))
         answers = [low.coefficients, fine.vertices, fine.deformation, fine.displacement, fine.albedo, fine.normals]
         answers += [find.retinaface(detail).logits, find.landmarks106(crop), *find.s3fd(crop * 255)]
@@ -225,7 +226,7 @@ def run_as_planned(pack, plan: MemoryPlan, precision: torch.dtype, folder=None) 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_results_do_not_depend_on_the_plan(pack, tmp_path, precision):
-    expected = run_as_planned(pack, memory.plan_for(pack, CPU, precision, "auto"), precision)
+    expected = run_as_planned(pack, memory_plan.plan_for(pack, CPU, precision, "auto"), precision)
     for plan in (DISK, MIXED):
         for ours, theirs in zip(run_as_planned(pack, plan, precision, tmp_path), expected, strict=True):
             # The same weights in another layout: their products may be added up in another order.
@@ -285,10 +286,10 @@ def test_only_the_bases_may_lie_elsewhere(pack):
 
 def test_auto_fills_what_is_free_on_an_accelerator(pack, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (GIB, 2 * GIB))
-    assert memory.plan_for(pack, GPU, torch.float16, "auto").kind == "resident"
+    assert memory_plan.plan_for(pack, GPU, torch.float16, "auto").kind == "resident"
     monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (GIB // 8, 2 * GIB))
     with pytest.raises(OptionInvalid, match=r"memory=0.125 GiB"):
-        memory.plan_for(pack, GPU, torch.float16, "auto")
+        memory_plan.plan_for(pack, GPU, torch.float16, "auto")
 
 
 def test_the_model_follows_its_plan(pack, tmp_path, monkeypatch):
@@ -313,30 +314,31 @@ import sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from hrn_opt.hrn import memory, offload, prepared
+from hrn_opt.hrn.loading import memory_plan, offload
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.networks.s3fd import S3FD
+from hrn_opt.hrn.pack import prepared
 
 def anonymous_mb():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("RssAnon"))
 
 folder, plan_kind = Path(sys.argv[1]), sys.argv[2]
-device, specs = torch.device("cpu"), {"s3fd": memory.FIND_NETWORKS["s3fd"]}
+device, specs = torch.device("cpu"), {"s3fd": memory_plan.FIND_NETWORKS["s3fd"]}
 if not (folder / prepared.TENSORS).exists():
     save_file({f"s3fd.{name}": p.detach() for name, p in S3FD().named_parameters()}, folder / prepared.TENSORS)
     prepared.Manifest("0", False, {}, {}).write(folder)
     sys.exit()
 pack = prepared.open_prepared(folder)
-memory.plan_for(pack, device, torch.float32, "auto")
+memory_plan.plan_for(pack, device, torch.float32, "auto")
 assert "accelerate" not in sys.modules, "accelerate is imported where nothing is offloaded"
 import accelerate
 hooked = torch.nn.Linear(1, 1)  # a first call of any hook imports torch's compiler, 70 MB of it
 accelerate.hooks.add_hook_to_module(hooked, accelerate.hooks.AlignDevicesHook("cpu"))(torch.zeros(1))
 before = anonymous_mb()
 if plan_kind == "disk":
-    plan = memory.MemoryPlan(device, {"s3fd": "disk"}, 0)
-    network = offload.dispatch(memory.empty_networks(pack, specs, torch.float32), specs, plan, pack).s3fd
+    plan = memory_plan.MemoryPlan(device, {"s3fd": "disk"}, 0)
+    network = offload.dispatch(memory_plan.empty_networks(pack, specs, torch.float32), specs, plan, pack).s3fd
 else:
     network = load_network(S3FD, pack.tensors("s3fd"))
 with torch.inference_mode():

@@ -12,7 +12,7 @@ from hrn_opt.hrn.shape.detail import detail_normals, high_displacement, mid_defo
 from hrn_opt.hrn.shape.morphable import Coefficients, MorphableModel, Pose, pose_of, shade, to_camera
 from hrn_opt.hrn.texture.fit import Rendering, fit_texture, rendering_of
 from hrn_opt.hrn.texture.retouch import de_retouch
-from hrn_opt.hrn.unwrap import UVGrid, unwrap
+from hrn_opt.hrn.uv import UVGrid, unwrap
 from hrn_opt.sparse import SparseMap
 
 
