@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from hrn_opt.geometry.raster import rasterize
 from hrn_opt.hrn.align.face_crop import DETAIL_CROP_PX, FACE_SCALE_PX, align
 from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
 from hrn_opt.hrn.loading import offload
@@ -30,7 +31,6 @@ from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.pack.published import HARMLESS_GLOBALS, WEIGHTS
 from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
 from hrn_opt.hrn.uv import UV_PX
-from hrn_opt.raster import rasterize
 
 # What the published code imports beyond this project's requirements; requirements-oracle.txt pins them.
 NEEDS = ("addict", "cv2", "imageio", "kornia", "modelscope", "numba", "scipy", "skimage")

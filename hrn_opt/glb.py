@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hrn_opt.mesh import vertex_tangents
+from hrn_opt.geometry.mesh import vertex_tangents
 from hrn_opt.types import Mesh
 
 GENERATOR = "hrn_opt"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.raster import interpolate, rasterize
+from hrn_opt.geometry.raster import interpolate, rasterize
 from hrn_opt.types import Camera, Mesh, UVTexture
 
 BACKGROUND_RGB = (244, 244, 246)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.raster import interpolate, rasterize
+from hrn_opt.geometry.raster import interpolate, rasterize
 from hrn_opt.resize import resize_longest
 from hrn_opt.types import Camera, Face, Mesh, Photo, Reconstruction
 

@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hrn_opt.mesh import SeamSplit, Subdivision, boundary_vertices, linear_subdivision, loop_subdivision, split_seams
+from hrn_opt.geometry.mesh import (
+    SeamSplit,
+    Subdivision,
+    boundary_vertices,
+    linear_subdivision,
+    loop_subdivision,
+    split_seams,
+)
 
 MESH_PATH = Path(__file__).with_name("face_mesh.safetensors")
 LEVELS = 2

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from hrn_opt.builtin.face_mesh import FaceMesh
 from hrn_opt.builtin.points import LEFT_EYE, LEFT_EYE_RIM, LIPS, MESH_COUNT, RIGHT_EYE, RIGHT_EYE_RIM
-from hrn_opt.uvmap import UVLayout
+from hrn_opt.geometry.uv import UVLayout
 
 REGION_PX = 128
 _EYE_COUNT = 32  # of an eye's points: the lids' edge and the ring round it; further rings lie on the cheek

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hrn_opt.builtin.face_mesh import FaceMesh
 from hrn_opt.builtin.points import MESH_COUNT
-from hrn_opt.mesh import vertex_normals
+from hrn_opt.geometry.mesh import vertex_normals
 from hrn_opt.types import Camera, Mesh
 
 # Points that hardly move with expression, for the rigid fit: brow to nose and the outline above the mouth.

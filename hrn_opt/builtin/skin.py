@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hrn_opt.builtin.regions import REGION_PX, FaceRegions
-from hrn_opt.projection import fade
-from hrn_opt.uvmap import blur, erode, push_pull
+from hrn_opt.geometry.projection import fade
+from hrn_opt.geometry.uv import blur, erode, push_pull
 
 # Colours are compared as logarithms, in which light multiplies nothing but adds; the offset keeps noise in the dark
 # from counting as colour.

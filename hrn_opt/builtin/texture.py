@@ -22,7 +22,7 @@ from hrn_opt.builtin.face_mesh import FaceMesh
 from hrn_opt.builtin.regions import REGION_PX, FaceRegions, face_regions
 from hrn_opt.builtin.shape import Shape
 from hrn_opt.builtin.skin import SkinMap, skin_map
-from hrn_opt.projection import (
+from hrn_opt.geometry.projection import (
     CROP_PX_PER_TEXEL,
     PhotoPatch,
     bands,
@@ -32,8 +32,8 @@ from hrn_opt.projection import (
     texels_per_px,
     visible,
 )
+from hrn_opt.geometry.uv import UVLayout, blur, erode, push_pull, rasterize_layout, resample_rows
 from hrn_opt.types import UVTexture
-from hrn_opt.uvmap import UVLayout, blur, erode, push_pull, rasterize_layout, resample_rows
 
 LAYOUT_PX = 512
 ANALYSIS_PX = 256

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hrn_opt.geometry.uv import UVLayout, rasterize_layout
 from hrn_opt.hrn import stages
 from hrn_opt.hrn.align.face_crop import Crops, align, to_unit
 from hrn_opt.hrn.align.skin_mask import SkinMask
@@ -28,7 +29,6 @@ from hrn_opt.hrn.shape.morphable import Coefficients
 from hrn_opt.hrn.texture.upsample import LAYOUT_PX, Seen, enlarge
 from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
-from hrn_opt.uvmap import UVLayout, rasterize_layout
 
 NAME = "hrn"
 FACES_TOGETHER = 4  # through the texture's networks: each more than one takes up to 340 MB in float32

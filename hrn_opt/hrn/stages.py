@@ -8,12 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hrn_opt.geometry.sparse import SparseMap
 from hrn_opt.hrn.shape.detail import detail_normals, high_displacement, mid_deformation, smooth_mask
 from hrn_opt.hrn.shape.morphable import Coefficients, MorphableModel, Pose, pose_of, shade, to_camera
 from hrn_opt.hrn.texture.fit import Rendering, fit_texture, rendering_of
 from hrn_opt.hrn.texture.retouch import de_retouch
 from hrn_opt.hrn.uv import UVGrid, unwrap
-from hrn_opt.sparse import SparseMap
 
 
 class Networks(Protocol):

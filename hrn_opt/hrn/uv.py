@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hrn_opt.geometry.sparse import SparseMap
 from hrn_opt.hrn.shape.morphable import CENTRE_PX, FOCAL_PX
-from hrn_opt.sparse import SparseMap
 
 UV_PX = 256
 

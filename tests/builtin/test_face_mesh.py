@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from hrn_opt.builtin.points import MESH_COUNT, OUTER_EYE_CORNERS
-from hrn_opt.mesh import boundary_vertices
+from hrn_opt.geometry.mesh import boundary_vertices
 
 
 def directed_edges(faces):

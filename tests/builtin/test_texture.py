@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrn_opt import projection
 from hrn_opt.builtin import texture
 from hrn_opt.builtin.regions import REGION_PX
 from hrn_opt.builtin.skin import SkinMap
 from hrn_opt.builtin.texture import bake_texture
-from hrn_opt.projection import photo_patch, texels_per_px
+from hrn_opt.geometry import projection
+from hrn_opt.geometry.projection import photo_patch, texels_per_px
+from hrn_opt.geometry.uv import resample_rows
 from hrn_opt.render import render
 from hrn_opt.types import Camera, Photo, UVTexture
-from hrn_opt.uvmap import resample_rows
 
 GREEN = (0, 255, 0)
 SIZE = 512

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hrn_opt.geometry.mesh import boundary_edges, vertex_normals, vertex_tangents
+from hrn_opt.geometry.uv import UVLayout, rasterize_layout
 from hrn_opt.hrn.uv import UV_PX
-from hrn_opt.mesh import boundary_edges, vertex_normals, vertex_tangents
 from hrn_opt.types import DetailMaps, Mesh
-from hrn_opt.uvmap import UVLayout, rasterize_layout
 
 STEPS_A_TEXEL = 16  # along a border: a corner of a cell cut by less than this goes unseen
 _LEAST_BLUE = 1e-3  # glTF: never into the surface; and neutral where there is no surface

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hrn_opt.geometry.raster import Fragments, rasterize
+from hrn_opt.geometry.sparse import SparseMap
 from hrn_opt.hrn.shape.morphable import CENTRE_PX, FOCAL_PX
 from hrn_opt.hrn.uv import UV_PX
-from hrn_opt.raster import Fragments, rasterize
 from hrn_opt.runtime import repeat
-from hrn_opt.sparse import SparseMap
 
 RENDER_PX = 224
 Z_NEAR, Z_FAR = 5.0, 15.0

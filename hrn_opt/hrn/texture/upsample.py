@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.hrn.align.face_crop import Placement
-from hrn_opt.hrn.uv import UV_PX
-from hrn_opt.projection import (
+from hrn_opt.geometry.projection import (
     CROP_PX_PER_TEXEL,
     VISIBILITY_SLACK,
     PhotoPatch,
@@ -28,9 +26,11 @@ from hrn_opt.projection import (
     photo_patch,
     texels_per_px,
 )
-from hrn_opt.raster import Fragments
+from hrn_opt.geometry.raster import Fragments
+from hrn_opt.geometry.uv import UVLayout, blur, erode, resample_rows
+from hrn_opt.hrn.align.face_crop import Placement
+from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.types import UVTexture
-from hrn_opt.uvmap import UVLayout, blur, erode, resample_rows
 
 LAYOUT_PX = 512
 FACING_FADE = (0.25, 0.55)  # cosine to the viewer: a texel seen at a slant shows a smear, not detail

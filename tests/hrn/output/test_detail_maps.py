@@ -13,9 +13,9 @@ from torch.testing import assert_close
 import hrn_opt
 from hrn_opt import export, pipeline
 from hrn_opt.errors import OptionInvalid
+from hrn_opt.geometry.mesh import vertex_normals, vertex_tangents
 from hrn_opt.hrn import model as hrn_model
 from hrn_opt.hrn.output.detail_maps import dense_grid, detail_maps
-from hrn_opt.mesh import vertex_normals, vertex_tangents
 from hrn_opt.types import Box, Camera, DetailMaps, Face, Mesh, Reconstruction, UVTexture, Want
 from tests.hrn.crowd import PHOTO, faces
 from tests.test_export import area_m2, khronos_messages, parse_glb

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrn_opt import raster
-from hrn_opt.raster import interpolate, rasterize
+from hrn_opt.geometry import raster
+from hrn_opt.geometry.raster import interpolate, rasterize
 
 NEAR_EDGE_PX = 1e-4  # float32 planes cannot tell on which side of an edge a centre nearer than this lies
 NEAR_DEPTH = 1e-4  # nor which of two surfaces nearer than this is in front

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from hrn_opt.mesh import linear_subdivision
-from hrn_opt.uvmap import GUTTER_TEXELS, blur, erode, push_pull, rasterize_layout, resample_rows
+from hrn_opt.geometry.mesh import linear_subdivision
+from hrn_opt.geometry.uv import GUTTER_TEXELS, blur, erode, push_pull, rasterize_layout, resample_rows
 
 SIZE = 40
 # An L-shaped patch away from the border: two quads.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.sparse import SparseMap
+from hrn_opt.geometry.sparse import SparseMap
 from hrn_opt.types import Mesh
 
 _NO_DIRECTION = 1e-6  # a sum of unit tangents shorter than this points nowhere

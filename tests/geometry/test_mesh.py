@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.mesh import boundary_vertices, linear_subdivision, loop_subdivision, split_seams, vertex_normals
+from hrn_opt.geometry.mesh import boundary_vertices, linear_subdivision, loop_subdivision, split_seams, vertex_normals
 
 TETRAHEDRON = torch.tensor([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.raster import Fragments, rasterize
-from hrn_opt.uvmap import erode
+from hrn_opt.geometry.raster import Fragments, rasterize
+from hrn_opt.geometry.uv import erode
 
 BAND_TEXELS = 1 << 20  # texels worked on at once: bounds memory at any texture size
 VISIBILITY_PX = 256  # z-buffer side

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.raster import rasterize
-from hrn_opt.sparse import SparseMap
+from hrn_opt.geometry.raster import rasterize
+from hrn_opt.geometry.sparse import SparseMap
 
 GUTTER_TEXELS = 4  # so that resampling at the layout's rim, and across its slits, mixes in no empty texel
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.sparse import SparseMap
+from hrn_opt.geometry.sparse import SparseMap
 
 
 def test_entries_in_any_order_match_the_dense_product():

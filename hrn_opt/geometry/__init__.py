@@ -1,0 +1,1 @@
+"""Meshes, UV maps, cameras and the rasteriser that every model shares."""
