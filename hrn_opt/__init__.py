@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hrn_opt import export
     from hrn_opt.errors import HrnOptError
     from hrn_opt.loading import load
+    from hrn_opt.output import export
     from hrn_opt.photo import open_photo
     from hrn_opt.pipeline import Reconstructor
     from hrn_opt.types import Camera, DetailMaps, Face, Mesh, Photo, Reconstruction, Stage, StageEvent, UVTexture, Want
@@ -51,7 +51,7 @@ __all__ = [
 
 def __getattr__(name: str):
     if name == "export":
-        return import_module("hrn_opt.export")
+        return import_module("hrn_opt.output.export")
     if name in _HOMES:
         return getattr(import_module(f"hrn_opt.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'hrn_opt' has no attribute {name!r}")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 from hrn_opt.errors import FaceUnusable, HrnOptError, InputError, OptionInvalid
 
 if TYPE_CHECKING:
-    from hrn_opt.report import FaceOutput, PhotoRun
+    from hrn_opt.output.report import FaceOutput, PhotoRun
     from hrn_opt.types import Face, Photo
 
 _EXIT_INPUT, _EXIT_MACHINE, _EXIT_INTERRUPTED = 2, 1, 130
@@ -146,9 +146,9 @@ def _load(name: str, **options):
 
 
 def _run(options: argparse.Namespace, load: Callable) -> int:
-    from hrn_opt.export import check_formats
-    from hrn_opt.outputs import output_stems
-    from hrn_opt.report import as_line, error_report
+    from hrn_opt.output.export import check_formats
+    from hrn_opt.output.outputs import output_stems
+    from hrn_opt.output.report import as_line, error_report
 
     check_formats(options.formats)
     model = load(
@@ -174,9 +174,9 @@ def _run(options: argparse.Namespace, load: Callable) -> int:
 
 def _one_photo(model, source: str, stem: str, options: argparse.Namespace) -> tuple[dict, str]:
     """Its report, which is written beside its files, and its line for the terminal."""
-    from hrn_opt.export import place
-    from hrn_opt.outputs import REPORT_ENDING, check_free, digest, made_earlier
-    from hrn_opt.report import as_file, run_report
+    from hrn_opt.output.export import place
+    from hrn_opt.output.outputs import REPORT_ENDING, check_free, digest, made_earlier
+    from hrn_opt.output.report import as_file, run_report
 
     if not options.overwrite:
         check_free(options.out, stem, options.formats, options.face == "all")
@@ -193,8 +193,8 @@ def _exit_code(error: HrnOptError) -> int:
 
 
 def _reconstruct(model, source: str, stem: str, options: argparse.Namespace) -> PhotoRun:
+    from hrn_opt.output.report import PhotoRun
     from hrn_opt.photo import open_photo
-    from hrn_opt.report import PhotoRun
 
     photo = open_photo(source)
     start = time.perf_counter()
@@ -220,8 +220,8 @@ def _reconstruct_face(
     model, photo: Photo, faces: tuple[Face, ...], face: int, stem: str, label: str, options: argparse.Namespace
 ) -> FaceOutput:
     """One face, written; an interrupt or an error on the way leaves none of its files."""
-    from hrn_opt.export import want_for, write
-    from hrn_opt.report import FaceOutput
+    from hrn_opt.output.export import want_for, write
+    from hrn_opt.output.report import FaceOutput
 
     want = want_for(options.formats)
     reconstruction = None

@@ -26,14 +26,14 @@ from hrn_opt.errors import (
     PhotoUnreadable,
     Stopped,
 )
-from hrn_opt.export import safe_stem
 from hrn_opt.loading import BUILTIN
+from hrn_opt.output.export import safe_stem
+from hrn_opt.output.views import outlines
 from hrn_opt.serving.models import ModelChoice, Models
 from hrn_opt.serving.sessions import Run, Sessions
 from hrn_opt.serving.settings import ServingSettings
 from hrn_opt.serving.worker import Loading, Waiting, Worker
 from hrn_opt.types import Face, Photo, Reconstruction, StageEvent
-from hrn_opt.views import outlines
 from page.progress import Ticker, costs_html, idle, refused
 from page.results import Result, write_result, zip_of_all
 from page.words import language_of, say, say_advice, say_error

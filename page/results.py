@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from hrn_opt.output.views import LONGEST_PX, displacement_view
 from hrn_opt.resize import resize_longest
 from hrn_opt.serving.downloads import Downloads, write_downloads
 from hrn_opt.types import Photo, Reconstruction
-from hrn_opt.views import LONGEST_PX, displacement_view
 from page.progress import Cost
 from page.words import say
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hrn_opt import export
 from hrn_opt.__main__ import main
-from hrn_opt.outputs import digest, output_stems
+from hrn_opt.output import export
+from hrn_opt.output.outputs import digest, output_stems
 
 ROOT = Path(__file__).parents[1]
 STAND_IN = Path(__file__).with_name("test_cli.py")

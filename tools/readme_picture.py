@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import hrn_opt
-from hrn_opt.render import portrait
+from hrn_opt.output.render import portrait
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT_PX = 420

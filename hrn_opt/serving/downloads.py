@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from hrn_opt import export
+from hrn_opt.output import export
+from hrn_opt.output.views import overlay
 from hrn_opt.types import Photo, Reconstruction
-from hrn_opt.views import overlay
 
 _COMPRESSED = (".png", ".webp", ".jpg", ".glb")  # a GLB is a PNG, or small: zipping either again costs only time
 _JPEG_QUALITY = 92

@@ -14,7 +14,7 @@ from hrn_opt.builtin.texture import bake_texture
 from hrn_opt.geometry import projection
 from hrn_opt.geometry.projection import photo_patch, texels_per_px
 from hrn_opt.geometry.uv import resample_rows
-from hrn_opt.render import render
+from hrn_opt.output.render import render
 from hrn_opt.types import Camera, Photo, UVTexture
 
 GREEN = (0, 255, 0)

@@ -11,14 +11,15 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import hrn_opt
-from hrn_opt import export, pipeline
+from hrn_opt import pipeline
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.geometry.mesh import vertex_normals, vertex_tangents
 from hrn_opt.hrn import model as hrn_model
 from hrn_opt.hrn.output.detail_maps import dense_grid, detail_maps
+from hrn_opt.output import export
 from hrn_opt.types import Box, Camera, DetailMaps, Face, Mesh, Reconstruction, UVTexture, Want
 from tests.hrn.crowd import PHOTO, faces
-from tests.test_export import area_m2, khronos_messages, parse_glb
+from tests.output.test_export import area_m2, khronos_messages, parse_glb
 
 WIDTH, HEIGHT = 2.0, 1.5  # decimetres of the sheet; unequal, so that swapped axes show
 NEUTRAL_RGB = (128, 128, 255)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hrn_opt.errors import OutputTaken
-from hrn_opt.export import file_endings, safe_stem
+from hrn_opt.output.export import file_endings, safe_stem
 
 REPORT_ENDING = ".report.json"
 _FACE_NUMBER = re.compile(r"-face\d+(?=\.|$)")

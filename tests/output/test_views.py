@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from hrn_opt.output.views import displacement_view, outlines, overlay
 from hrn_opt.photo import open_photo
 from hrn_opt.types import Box, Camera, Face, Mesh, Photo, Reconstruction, UVTexture
-from hrn_opt.views import displacement_view, outlines, overlay
 
 
 def face_at(left, top, right, bottom):

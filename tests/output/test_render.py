@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.render import BACKGROUND_RGB, FILL, portrait, render
+from hrn_opt.output.render import BACKGROUND_RGB, FILL, portrait, render
 from hrn_opt.types import Camera, Mesh, UVTexture
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hrn_opt.errors import Stopped
-from hrn_opt.render import SUPERSAMPLING, portrait
+from hrn_opt.output.render import SUPERSAMPLING, portrait
 from hrn_opt.types import Mesh, UVTexture
 
 FRAME_COUNT = 30

@@ -13,12 +13,12 @@ import torch
 import trimesh
 from PIL import Image
 
-from hrn_opt import export
 from hrn_opt.errors import OptionInvalid, OutputUnwritable
+from hrn_opt.output import export
 from hrn_opt.types import Box, Camera, Face, Mesh, Reconstruction, UVTexture
 
 ALL_FILES = ("Zoë_1.png", "Zoë_1.glb", "Zoë_1.obj", "Zoë_1.mtl")
-VALIDATOR = Path(__file__).parent / "gltf"
+VALIDATOR = Path(__file__).parents[1] / "gltf"
 
 
 def curved_mesh(columns=11, rows=14):

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrn_opt import export, pipeline
+from hrn_opt import pipeline
 from hrn_opt.errors import OptionInvalid, Stopped
-from hrn_opt.render import BACKGROUND_RGB
-from hrn_opt.turntable import FRAME_COUNT, turntable, webp_bytes
+from hrn_opt.output import export
+from hrn_opt.output.render import BACKGROUND_RGB
+from hrn_opt.output.turntable import FRAME_COUNT, turntable, webp_bytes
 from hrn_opt.types import UVTexture
-from tests.test_export import curved_mesh, reconstruction
-from tests.test_render import card
+from tests.output.test_export import curved_mesh, reconstruction
+from tests.output.test_render import card
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_stop_is_looked_at_before_each_picture(monkeypatch, model, example_pho
             stop.set()
         return np.zeros((4, 4, 3), np.uint8)
 
-    monkeypatch.setattr("hrn_opt.turntable.portrait", portrait)
+    monkeypatch.setattr("hrn_opt.output.turntable.portrait", portrait)
     with pytest.raises(Stopped, match="3 pictures"):
         model.reconstruct(example_photo, want="turntable", texture_size=512, stop=stop)
     assert len(drawn) == 3

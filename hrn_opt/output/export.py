@@ -20,8 +20,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from hrn_opt.errors import OptionInvalid, OutputUnwritable
-from hrn_opt.glb import GENERATOR, EncodedImage, Look, glb, mesh_arrays
-from hrn_opt.turntable import webp_bytes
+from hrn_opt.output.glb import GENERATOR, EncodedImage, Look, glb, mesh_arrays
+from hrn_opt.output.turntable import webp_bytes
 from hrn_opt.types import DetailMaps, Mesh, Reconstruction, Want
 
 FORMATS = ("png", "glb", "obj")  # what every reconstruction with a mesh can give

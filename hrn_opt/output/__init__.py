@@ -1,0 +1,1 @@
+"""From a reconstruction to files, pictures and reports."""
