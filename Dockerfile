@@ -23,8 +23,7 @@ RUN pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r requ
 COPY LICENSE NOTICE README.md app.py start.sh ./
 COPY examples ./examples
 COPY hrn_opt ./hrn_opt
-COPY page ./page
-RUN python -m compileall -q app.py hrn_opt page
+RUN python -m compileall -q app.py hrn_opt
 
 USER 1000
 # Its own, so that a named volume mounted here is writable: HRN's pack lies in it.

@@ -1,4 +1,4 @@
-"""The web page's program: start and end. The page itself is in page/, everything else in hrn_opt/."""
+"""The web page's program: start and end. The page itself is in hrn_opt/web/."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from starlette.middleware import Middleware
 
 from hrn_opt.errors import HrnOptError
 from hrn_opt.runtime import keep_freed_memory
-from hrn_opt.serving.guard import Guard
 from hrn_opt.serving.memory import MemoryLog
 from hrn_opt.serving.models import Models
-from hrn_opt.serving.sessions import Janitor, Sessions
-from hrn_opt.serving.settings import ServingSettings, read_settings
 from hrn_opt.serving.worker import Worker
-from page.callbacks import Callbacks
-from page.layout import EXAMPLE_PHOTO, WORDS_IN_BROWSER, build_page
-from page.style import CSS, theme
+from hrn_opt.web.callbacks import Callbacks
+from hrn_opt.web.guard import Guard
+from hrn_opt.web.sessions import Janitor, Sessions
+from hrn_opt.web.settings import ServingSettings, read_settings
+from hrn_opt.web.style import CSS, theme
+from hrn_opt.web.widgets import EXAMPLE_PHOTO, WORDS_IN_BROWSER, build_page
 
 
 def launch(page: gr.Blocks, settings: ServingSettings, worker: Worker) -> None:

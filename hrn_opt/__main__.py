@@ -103,7 +103,7 @@ def _hash_password(argv: list[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME")
     name = parser.parse_args(argv).name
-    from hrn_opt.serving.access import hash_password, read_users
+    from hrn_opt.web.access import hash_password, read_users
 
     try:
         line = f"{name}:{hash_password(getpass('Password: ') if sys.stdin.isatty() else sys.stdin.readline().rstrip())}"

@@ -1,1 +1,1 @@
-"""Many callers, one machine: a worker with cancel and limits, private folders, and a guard for the web."""
+"""Many callers, one machine: a worker with cancel and limits, the models it holds, and its memory. No web in it."""

@@ -8,7 +8,7 @@ from html import escape
 
 from hrn_opt.serving.memory import resident_bytes
 from hrn_opt.types import Stage, StageEvent
-from page.words import STAGE_KEYS, say
+from hrn_opt.web.words import STAGE_KEYS, say
 
 EMBEDDED_STAGES = (Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.FINISH)
 GIGABYTE = 1e9

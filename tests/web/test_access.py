@@ -7,7 +7,7 @@ import pytest
 
 from hrn_opt.__main__ import main
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.serving.access import Users, check_address, hash_password, is_loopback, read_users, read_users_file
+from hrn_opt.web.access import Users, check_address, hash_password, is_loopback, read_users, read_users_file
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.serving.access import hash_password
-from hrn_opt.serving.settings import ServingSettings, read_settings
+from hrn_opt.web.access import hash_password
+from hrn_opt.web.settings import ServingSettings, read_settings
 
 
 def test_defaults_are_closed_and_bounded():

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hrn_opt.serving.downloads import write_downloads
 from hrn_opt.types import Box, Camera, DetailMaps, Face, Mesh, Photo, Reconstruction, UVTexture
+from hrn_opt.web.downloads import write_downloads
 
 
 def one_triangle():

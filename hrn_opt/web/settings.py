@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.photo import PhotoLimits
-from hrn_opt.serving.access import Users, check_address, read_users, read_users_file
 from hrn_opt.serving.worker import WorkerLimits
+from hrn_opt.web.access import Users, check_address, read_users, read_users_file
 
 _FORM_BYTES = 100_000  # round the file of an upload
 

@@ -3,7 +3,7 @@
 import os
 import time
 
-from hrn_opt.serving.sessions import Janitor, Sessions
+from hrn_opt.web.sessions import Janitor, Sessions
 
 
 def test_each_run_has_its_own_private_folder(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hrn_opt.serving.access import hash_password
+from hrn_opt.web.access import hash_password
 
 ROOT = Path(__file__).parents[2]
 STARTS_WITHIN_S = 90  # two busy cores and cold files

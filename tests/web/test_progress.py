@@ -1,7 +1,7 @@
 """The HTML of progress and costs."""
 
 from hrn_opt.types import Stage, StageEvent
-from page.progress import Cost, Ticker, costs_html, idle, refused
+from hrn_opt.web.progress import Cost, Ticker, costs_html, idle, refused
 
 
 def test_stages_tick_as_they_end():

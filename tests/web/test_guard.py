@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from hrn_opt.serving.guard import JSON_BYTES, Guard
+from hrn_opt.web.guard import JSON_BYTES, Guard
 
 
 def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts=1):

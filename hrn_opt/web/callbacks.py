@@ -1,4 +1,4 @@
-"""What happens when somebody does something on the page; the widgets are in layout.py."""
+"""What happens when somebody does something on the page; the widgets are in widgets.py."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from hrn_opt.loading import BUILTIN
 from hrn_opt.output.export import safe_stem
 from hrn_opt.output.views import outlines
 from hrn_opt.serving.models import ModelChoice, Models
-from hrn_opt.serving.sessions import Run, Sessions
-from hrn_opt.serving.settings import ServingSettings
 from hrn_opt.serving.worker import Loading, Waiting, Worker
 from hrn_opt.types import Face, Photo, Reconstruction, StageEvent
-from page.progress import Ticker, costs_html, idle, refused
-from page.results import Result, write_result, zip_of_all
-from page.words import language_of, say, say_advice, say_error
+from hrn_opt.web.progress import Ticker, costs_html, idle, refused
+from hrn_opt.web.results import Result, write_result, zip_of_all
+from hrn_opt.web.sessions import Run, Sessions
+from hrn_opt.web.settings import ServingSettings
+from hrn_opt.web.words import language_of, say, say_advice, say_error
 
 log = logging.getLogger("hrn_opt.page")
 

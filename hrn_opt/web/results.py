@@ -11,10 +11,10 @@ from PIL import Image
 
 from hrn_opt.output.views import LONGEST_PX, displacement_view
 from hrn_opt.resize import resize_longest
-from hrn_opt.serving.downloads import Downloads, write_downloads
 from hrn_opt.types import Photo, Reconstruction
-from page.progress import Cost
-from page.words import say
+from hrn_opt.web.downloads import Downloads, write_downloads
+from hrn_opt.web.progress import Cost
+from hrn_opt.web.words import say
 
 _JPEG_QUALITY = 92
 _MARGIN = 0.5  # of the face's box, on every side

@@ -11,12 +11,12 @@ import gradio as gr
 from hrn_opt.pipeline import DEFAULT_TEXTURE_SIZE
 from hrn_opt.runtime import PRECISIONS
 from hrn_opt.serving.models import ModelState
-from page.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
-from page.callbacks import FIRST_FACE, Callbacks
-from page.progress import Ticker, idle
-from page.words import WORDS, i18n, language_of, say
+from hrn_opt.web.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
+from hrn_opt.web.callbacks import FIRST_FACE, Callbacks
+from hrn_opt.web.progress import Ticker, idle
+from hrn_opt.web.words import WORDS, i18n, language_of, say
 
-EXAMPLE_PHOTO = Path(__file__).resolve().parent.parent / "examples" / "astronaut.jpg"
+EXAMPLE_PHOTO = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 TEXTURE_SIZES = (512, 1024, 2048, 4096)
 PHOTO_HEIGHT_PX = 300
 COMPARE_HEIGHT_PX = 540

@@ -1,0 +1,1 @@
+"""The web page: words, widgets, callbacks; its users, settings, private folders, and a guard before it."""

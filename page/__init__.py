@@ -1,1 +1,0 @@
-"""The web page: words, widgets, callbacks. What it shows is made in hrn_opt."""
