@@ -22,9 +22,9 @@ from benchmarks.face import LANDMARKS, PHOTO, SKIN
 from benchmarks.measure import Pair, Timing, time_pairs
 from hrn_opt.hrn.model import HrnModel
 from hrn_opt.hrn.pack.prepare import prepare
-from hrn_opt.hrn.synthetic import write_pack
 from hrn_opt.runtime import keep_freed_memory
 from hrn_opt.types import Photo
+from testing.synthetic_pack.pack import write_pack
 
 OFFICIAL_SIZE, LARGE_SIZE = 256, 1024
 BATCH_FACES = 4

@@ -43,7 +43,7 @@ def model():
 @pytest.fixture(scope="session")
 def published_pack(tmp_path_factory) -> Path:
     """A whole small, made-up HRN pack in the published layout; not to be written to."""
-    from hrn_opt.hrn.synthetic import write_pack
+    from testing.synthetic_pack.pack import write_pack
 
     return write_pack(tmp_path_factory.mktemp("hrn") / "published", seed=3, size="small")
 

@@ -6,14 +6,14 @@ r"""Frozen TensorFlow graphs with the interface of HRN's skin mask, and TensorFl
 
 Run it in an environment of its own, from the repository's root, after writing written.pb in hrn_opt's environment:
 
-    .venv/bin/python -c "import sys; from hrn_opt.tfgraph.writer import skin_graph; \
+    .venv/bin/python -c "import sys; from testing.synthetic_pack.mask_graph import skin_graph; \
         sys.stdout.buffer.write(skin_graph(seed=3, width=8))" > tests/data/mask/written.pb
 
 What it writes:
 
     NAME.pb         a graph from `input_image:0` to `output_alpha:0`; `foreign.pb` has other names, `loop.pb` and
                     `decides.pb` have control flow that depends on the picture
-    written.pb      read, not written: hrn_opt's own writer makes it; TensorFlow's answer shows that its format is right
+    written.pb      read, not written: the made-up packs' writer makes it; TensorFlow's answer shows its format right
     masks.npz       `images` (2, 224, 224, 3) uint8, and for each graph NAME TensorFlow's masks, (2, 76, 76) float32:
                     every third row and column, and the last ones
     operations.npz  for each case of mask_graph_ops.py: NAME/graph, NAME/input, NAME/output

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.ladder import measure_ladder
 from benchmarks.official import NVDIFFRAST_STAND_IN, PYTORCH3D_STAND_IN, Step
 from hrn_opt.hrn.pack.prepare import prepare
-from hrn_opt.hrn.synthetic import write_pack
+from testing.synthetic_pack.pack import write_pack
 from tests.oracle.official_stages import need_official
 
 pytestmark = [pytest.mark.slow, pytest.mark.oracle]

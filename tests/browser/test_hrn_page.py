@@ -14,7 +14,7 @@ FREE_WITHIN_S = 6  # the longest stage takes two, and the machine is shared
 @pytest.fixture(scope="module")
 def hrn_server(tmp_path_factory):
     from hrn_opt.hrn.pack.prepare import prepare
-    from hrn_opt.hrn.synthetic import write_pack
+    from testing.synthetic_pack.pack import write_pack
 
     home = tmp_path_factory.mktemp("home")
     prepare(write_pack(home / "made", seed=2, size="full"), home / "prepared")

@@ -2,8 +2,8 @@
 
 import torch
 
-from hrn_opt.hrn.synthetic import face_points
 from hrn_opt.types import Box, Face, Photo
+from testing.synthetic_pack.pack import face_points
 
 
 def _photo() -> Photo:

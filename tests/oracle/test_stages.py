@@ -21,10 +21,10 @@ from hrn_opt.hrn.pack.prepare import prepare
 from hrn_opt.hrn.pack.prepared import open_prepared
 from hrn_opt.hrn.shape.detail import detail_normals, smooth_mask
 from hrn_opt.hrn.shape.morphable import Coefficients, pose_of, shade, to_camera
-from hrn_opt.hrn.synthetic import write_pack
 from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
 from hrn_opt.hrn.texture.retouch import de_retouch
 from hrn_opt.hrn.uv import unwrap, vertex_sampler
+from testing.synthetic_pack.pack import write_pack
 from tests.oracle.official_stages import face_model, fitted, official_stages, whole_model
 
 pytestmark = pytest.mark.oracle

@@ -12,7 +12,7 @@ from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
 from hrn_opt.hrn.pack import published
 from hrn_opt.hrn.pack.assets import read_assets
 from hrn_opt.hrn.pack.prepare import prepare
-from hrn_opt.hrn.synthetic import write_mat
+from testing.synthetic_pack.pack import write_mat
 
 needed = [path for path, part in published.FILES.items() if part == published.Part.RECONSTRUCT]
 

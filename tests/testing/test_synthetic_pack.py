@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.hrn import synthetic_networks as networks
 from hrn_opt.hrn.find.faces import FindNetworks, find_faces, working_photo
 from hrn_opt.hrn.find.landmarks import BoxRegressor
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.pack import published
 from hrn_opt.hrn.pack.prepared import open_prepared
-from hrn_opt.hrn.synthetic import SIZES, write_pack
+from testing.synthetic_pack import networks
+from testing.synthetic_pack.pack import SIZES, write_pack
 
 
 def test_a_seed_gives_the_same_pack_again_and_another_seed_another(published_pack, tmp_path):

@@ -1,7 +1,7 @@
 """A made-up pack in the published layout, from a seed: for tests, benchmarks, and machines without the real one.
 
 Names, keys, shapes and value ranges are the published ones; the face is a smooth height field, the weights are random.
-A small one has the same files and narrower networks, and less of a face.  python -m hrn_opt.hrn.synthetic DIR
+A small one has the same files and narrower networks, and less of a face.  python -m testing.synthetic_pack.pack DIR
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.hrn import synthetic_networks as networks
 from hrn_opt.hrn.pack import published
 from hrn_opt.hrn.pack.assets import ALBEDO_COUNT, EXPRESSION_COUNT, IDENTITY_COUNT
-from hrn_opt.tfgraph.writer import skin_graph
+from testing.synthetic_pack import networks
+from testing.synthetic_pack.mask_graph import skin_graph
 
 _ALBEDO_PX = 512
 _MODES = 6  # cosines along each axis that smooth fields are made of
@@ -267,7 +267,7 @@ def _mat_element(kind: int, content: bytes) -> bytes:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m hrn_opt.hrn.synthetic", description="Write a made-up HRN pack.", allow_abbrev=False
+        prog="python -m testing.synthetic_pack.pack", description="Write a made-up HRN pack.", allow_abbrev=False
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)

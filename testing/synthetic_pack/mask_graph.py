@@ -1,6 +1,6 @@
 """A small frozen skin-mask graph, written without TensorFlow: for packs with made-up weights.
 
-The reader's own half is in graphdef.py; TensorFlow runs what is written here (tools/mask_graph_reference.py).
+The reader is hrn_opt/tfgraph; TensorFlow runs what is written here (tools/mask_graph_reference.py).
 """
 
 from __future__ import annotations

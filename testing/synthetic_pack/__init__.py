@@ -1,0 +1,1 @@
+"""Made-up HRN packs in the published layout."""
