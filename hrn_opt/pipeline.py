@@ -16,10 +16,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from hrn_opt.checks import judge_face, judge_yaw
 from hrn_opt.errors import FaceNotThere, FaceUnusable, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.output.turntable import turntable
 from hrn_opt.photo import open_photo
+from hrn_opt.photo.quality import judge_face, judge_yaw
 from hrn_opt.runtime import Machine, torch_threads
 from hrn_opt.types import (
     Advice,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from hrn_opt.builtin.anchors import anchor_centres
 from hrn_opt.builtin.candidates import Candidates, concatenate, merge
 from hrn_opt.builtin.networks import DETECTOR_INPUT_PX, BlazeFace, RawDetections
-from hrn_opt.resize import resize_longest
+from hrn_opt.photo.resize import resize_longest
 
 WINDOWS_AT_ONCE = 2  # 6.1 ms each; one at a time 6.9, five 8.0, 25 at once 18: the features leave the cache
 TILED_PX = 448  # longest side of the photo under the 2×2 tiles, which overlap by 64 px

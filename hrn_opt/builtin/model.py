@@ -13,7 +13,7 @@ from hrn_opt.builtin.face_mesh import FaceMesh, load_face_mesh
 from hrn_opt.builtin.shape import Shape, fit_shape, with_true_turn
 from hrn_opt.builtin.texture import BakedTexture, FaceLayout, bake_texture, face_layout
 from hrn_opt.builtin.weights import BuiltinNetworks, load_networks
-from hrn_opt.checks import judge_skin
+from hrn_opt.photo.quality import judge_skin
 from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, Want
 
 NAME = "builtin"

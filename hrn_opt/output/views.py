@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hrn_opt.geometry.raster import interpolate, rasterize
-from hrn_opt.resize import resize_longest
+from hrn_opt.photo.resize import resize_longest
 from hrn_opt.types import Camera, Face, Mesh, Photo, Reconstruction
 
 LONGEST_PX = 1280

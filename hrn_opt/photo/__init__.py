@@ -2,7 +2,7 @@
 
 `opening` is the way of a photo; `kinds` tells what a file is, `jpeg`, `png`, `tiff` and `heif` read what Pillow does
 not look at or cannot read, `orientation`, `depth`, `colour` and `profile` say how the stored numbers become
-an upright sRGB picture.
+an upright sRGB picture. `resize` makes an opened one smaller, `quality` says what it and its face are good for.
 """
 
 from hrn_opt.photo.limits import DEFAULT_LIMITS, PhotoLimits

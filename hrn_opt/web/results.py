@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from hrn_opt.output.views import LONGEST_PX, displacement_view
-from hrn_opt.resize import resize_longest
+from hrn_opt.photo.resize import resize_longest
 from hrn_opt.types import Photo, Reconstruction
 from hrn_opt.web.downloads import Downloads, write_downloads
 from hrn_opt.web.progress import Cost

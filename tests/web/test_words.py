@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hrn_opt import errors
-from hrn_opt.checks import judge_yaw
+from hrn_opt.photo.quality import judge_yaw
 from hrn_opt.types import Stage
 from hrn_opt.web import words
 from hrn_opt.web.words import ADVICE_ZH, ERRORS_ZH, STAGE_KEYS, WORDS, language_of, say, say_advice, say_error

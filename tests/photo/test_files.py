@@ -17,7 +17,7 @@ from PIL import Image
 from hrn_opt import errors
 from hrn_opt.photo import PhotoLimits, open_photo
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 JPEG_90, HEIC_90 = 2.5, 2.0  # mean difference in grey levels that such a coding makes of the example
 
 

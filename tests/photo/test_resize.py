@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrn_opt.resize import resize_longest
+from hrn_opt.photo.resize import resize_longest
 
 
 def gradient(height, width):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hrn_opt import checks
-from hrn_opt.checks import brightness_of, judge_face, judge_skin, judge_yaw
 from hrn_opt.errors import FaceTooSmall, FaceTurnedTooFar, PhotoTooDark
+from hrn_opt.photo import quality
+from hrn_opt.photo.quality import brightness_of, judge_face, judge_skin, judge_yaw
 from hrn_opt.types import Box, Face, Photo
 
 
@@ -63,7 +63,7 @@ def test_a_profile_is_refused_either_way():
     for yaw_deg in (75, -75):
         with pytest.raises(FaceTurnedTooFar, match="75° away") as caught:
             judge_yaw(math.radians(yaw_deg))
-        assert caught.value.values == {"yaw_deg": 75, "most_deg": checks.MOST_YAW_DEG}
+        assert caught.value.values == {"yaw_deg": 75, "most_deg": quality.MOST_YAW_DEG}
 
 
 def test_the_example_needs_no_advice(model, example_photo):

@@ -381,7 +381,7 @@ def test_a_png_bomb_is_refused_before_it_is_decoded(tmp_path):
     assert not np.asarray(Image.open(io.BytesIO(png_bomb(300)))).any()  # what it is made of does decode
     done = subprocess.run(
         [sys.executable, "-c", PEAK_MEMORY, str(bomb)],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,
