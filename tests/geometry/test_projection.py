@@ -2,7 +2,7 @@
 
 import torch
 
-from hrn_opt.projection import inside_photo, visible
+from hrn_opt.geometry.projection import inside_photo, visible
 
 
 def plane(left, right, depth):
