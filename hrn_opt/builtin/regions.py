@@ -35,7 +35,7 @@ _OUTER_PATCH_WEIGHT = 0.7
 
 _RING_TEXELS = 4
 _GUTTER_TEXELS = 2
-_FEATURE_RIM_TEXELS = 2
+_FEATURE_RIM_TEXELS = 1
 _GLASSES_TEXELS = 12
 _RING_INSIDE_UV = 0.03  # from the outline; the mouth's inside lies beyond it, in a patch of its own
 _NOSE_BASE, _LIP_CORNER, _BETWEEN_BROWS = 2, 291, 9

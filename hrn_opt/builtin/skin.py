@@ -61,7 +61,7 @@ _EDGE_RADIUS_TEXELS = 3
 _EDGE_VARIANCE = 0.02  # of log brightness, above which an edge is followed
 _FLOOD_PX = 64
 _REACHABLE = 0.45
-_RIM_TEXELS, _RIM_SOFTNESS_TEXELS = 3, 1
+_RIM_TEXELS, _RIM_SOFTNESS_TEXELS, _BROW_SOFTNESS_TEXELS = 3, 1, 1
 _FRAME_TEXELS = 3  # half a frame's width: clear glasses are part of the face, and look right only as a whole
 _SKIN_FADE = (0.3, 0.6)
 _FEATURE_COVERED_FADE = (0.4, 0.55)  # share of skin in the ring round a feature
@@ -70,7 +70,7 @@ _BROW_COVERED_FADE = (0.15, 0.35)  # the same, next to a brow, which lies over a
 # glass it was 0.07 to 0.14.
 _EYE_QUANTILES, _EYE_CONTRAST = (0.1, 0.5, 0.9), 0.16
 _CLIPPED_FADE = (244.0, 252.0)  # of the second brightest channel
-_LEAST_SKIN = 0.12  # of what is in sight; with less, the model has failed and all is taken as it is
+_LEAST_SKIN = 0.1  # of what is in sight; with less, the model has failed and all is taken as it is
 
 
 @dataclass(frozen=True)
@@ -297,6 +297,8 @@ def _with_features(
     alike = blur(alike.float()[None], 1)[0]
     brows = fade(nearby, *_BROW_COVERED_FADE) * alike
     own = torch.where(regions.brows, brows, own)
+    softened = fade(blur(own[None], _BROW_SOFTNESS_TEXELS)[0], 0.5, 1.0)  # inwards: no seam above the brows
+    own = torch.where(regions.brows, torch.minimum(own, softened), own)
     for feature, ring, is_shown in zip(regions.features, regions.rings, (False, *eyes_show, False), strict=True):
         ring = ring & bare
         share = uncovered[ring].mean() if ring.any() and not is_shown else torch.tensor(1.0)
