@@ -1,0 +1,66 @@
+"""Files made to keep the program busy: the time grows as the file does, whatever its bytes are."""
+
+import contextlib
+import io
+import time
+
+import pytest
+from PIL import Image
+
+from hrn_opt import errors
+from hrn_opt.photo import open_photo
+
+
+def encoded(file_format, **options):
+    stream = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").resize((300, 200)).save(stream, file_format, **options)
+    return stream.getvalue()
+
+
+def seconds(content):
+    """The least of three: what the machine does beside this only adds."""
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with contextlib.suppress(errors.InputError):
+            open_photo(content)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def growth(of_size, size):
+    """How many times as long a file of twice the size takes: 2 where the time grows as the file, 4 where as its square.
+
+    The millisecond keeps noise out where both are done at once.
+    """
+    return (seconds(of_size(2 * size)) + 0.001) / (seconds(of_size(size)) + 0.001)
+
+
+JPEG = encoded("JPEG")
+EXIF = b"\xff\xe1\xff\xfeExif\0\0" + bytes(65_526)
+
+
+@pytest.mark.parametrize(
+    ("of_size", "size"),
+    [
+        pytest.param(lambda size: JPEG[:2] + b"\xff" * size, 10_000, id="fill"),
+        pytest.param(lambda size: JPEG[:2] + b"\xff" * size + b"\0", 10_000, id="fill-and-zero"),
+        pytest.param(lambda size: JPEG[:-2] + b"\xff" * size, 10_000, id="fill-for-an-end"),
+        pytest.param(lambda size: JPEG[:2] + EXIF * (size // 65_536) + JPEG[2:], 20_000_000, id="exif"),
+    ],
+)
+def test_the_time_for_a_jpeg_grows_as_its_size(of_size, size):
+    assert growth(of_size, size) < 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(JPEG[:2] + b"\xff\xe0\0\2" + b"\xff\xd0" * 20_000_000, id="restarts"),
+        pytest.param(JPEG[:2] + (b"\xff\xd0" * 30_000 + b"\xff\xe5\0\2") * 300 + JPEG[2:], id="restarts-in-parts"),
+        pytest.param(JPEG[:-2] + b"\xff" * 20_000_000, id="fill-after-the-scan"),
+    ],
+)
+def test_a_jpeg_with_more_filling_than_any_encoder_leaves_is_called_damaged(content):
+    with pytest.raises(errors.PhotoUnreadable, match="damaged"):
+        open_photo(content)
