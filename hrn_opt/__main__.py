@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, TextIO
 from hrn_opt.errors import FaceUnusable, HrnOptError, InputError, OptionInvalid
 
 if TYPE_CHECKING:
-    from hrn_opt.output.report import FaceOutput, PhotoRun
-    from hrn_opt.types import Face, Photo
+    from hrn_opt.output.report import PhotoRun
+    from hrn_opt.types import Reconstruction
 
 _EXIT_INPUT, _EXIT_MACHINE, _EXIT_INTERRUPTED = 2, 1, 130
 _BAR_CELLS = 30
@@ -173,65 +174,78 @@ def _run(options: argparse.Namespace, load: Callable) -> int:
 
 
 def _one_photo(model, source: str, stem: str, options: argparse.Namespace) -> tuple[dict, str]:
-    """Its report, which is written beside its files, and its line for the terminal."""
-    from hrn_opt.output.export import place
-    from hrn_opt.output.outputs import REPORT_ENDING, check_free, digest, made_earlier
-    from hrn_opt.output.report import as_file, run_report
+    """Its report and its line for the terminal. Each face's files are written with the report of all so far, so that
+    they are known for this command's own whatever happens to a later face."""
+    from hrn_opt.output.outputs import check_free, made_earlier
 
     if not options.overwrite:
         check_free(options.out, stem, options.formats, options.face == "all")
-    earlier = made_earlier(options.out, stem)  # of other formats or faces: they stay known
-    run = _reconstruct(model, source, stem, options)
-    made = {path.name: digest(path) for output in run.outputs for path in output.files}
-    report = run_report(run) | {"made": earlier | made}
-    place({f"{stem}{REPORT_ENDING}": as_file(report)}, options.out)
+    report = {"made": made_earlier(options.out, stem)}  # of other formats or faces: they stay known
+    run = _found(model, source)
+    named = {"all": range(len(run.faces)), "largest": range(1)}
+    chosen = named.get(options.face, [options.face])  # stream() refuses a number past the last face
+    for position, face in enumerate(chosen):
+        label = f"{Path(source).name}, face {position + 1} of {len(chosen)}"
+        try:
+            done = _reconstruct(model, run, face, label, options)
+        except FaceUnusable as refusal:
+            if options.face != "all" or (face == len(run.faces) - 1 and not run.outputs):
+                raise
+            _clear_progress()
+            _say(f"{label} is left out: {refusal}", sys.stderr)
+            continue
+        run, report = _written(run, done, stem, report["made"], options)
+        _clear_progress()
     return report, _summary(run)
 
 
-def _exit_code(error: HrnOptError) -> int:
-    return _EXIT_INPUT if isinstance(error, InputError) else _EXIT_MACHINE
-
-
-def _reconstruct(model, source: str, stem: str, options: argparse.Namespace) -> PhotoRun:
+def _found(model, source: str) -> PhotoRun:
+    """The photo opened and its faces found; nothing made of them yet."""
     from hrn_opt.output.report import PhotoRun
     from hrn_opt.photo import open_photo
 
     photo = open_photo(source)
     start = time.perf_counter()
     faces = model.find(photo)
-    find_seconds = time.perf_counter() - start
-    named = {"all": range(len(faces)), "largest": range(1)}
-    chosen = named.get(options.face, [options.face])  # stream() refuses a number past the last face
-    outputs = []
-    for position, face in enumerate(chosen):
-        face_stem = f"{stem}-face{face}" if options.face == "all" else stem
-        label = f"{Path(source).name}, face {position + 1} of {len(chosen)}"
-        try:
-            outputs.append(_reconstruct_face(model, photo, faces, face, face_stem, label, options))
-        except FaceUnusable as refusal:
-            if options.face != "all" or (face == len(faces) - 1 and not outputs):
-                raise
-            _clear_progress()
-            _say(f"{label} is left out: {refusal}", sys.stderr)
-    return PhotoRun(source, photo, model.name, model.machine, faces, find_seconds, tuple(outputs))
+    return PhotoRun(source, photo, model.name, model.machine, faces, time.perf_counter() - start, ())
 
 
-def _reconstruct_face(
-    model, photo: Photo, faces: tuple[Face, ...], face: int, stem: str, label: str, options: argparse.Namespace
-) -> FaceOutput:
-    """One face, written; an interrupt or an error on the way leaves none of its files."""
-    from hrn_opt.output.export import want_for, write
-    from hrn_opt.output.report import FaceOutput
+def _reconstruct(model, run: PhotoRun, face: int, label: str, options: argparse.Namespace) -> Reconstruction:
+    from hrn_opt.output.export import want_for
 
-    want = want_for(options.formats)
+    want, size = want_for(options.formats), options.texture_size
     reconstruction = None
-    for event in model.stream(photo, face=face, faces=faces, want=want, texture_size=options.texture_size):
+    for event in model.stream(run.photo, face=face, faces=run.faces, want=want, texture_size=size):
         _show_progress(event.fraction, f"{label}: {event.stage.value}")
         reconstruction = event.reconstruction
     assert reconstruction is not None, "the last event of stream() carries the reconstruction"
-    files = write(reconstruction, options.out, options.formats, stem)
-    _clear_progress()
-    return FaceOutput(reconstruction, files)
+    return reconstruction
+
+
+def _written(
+    run: PhotoRun, done: Reconstruction, stem: str, made: dict[str, str], options: argparse.Namespace
+) -> tuple[PhotoRun, dict]:
+    """The run with one face more, and its report. Of the face's files all are there with the report, or none is.
+
+    made: what was made under this stem before, by name, with its SHA-256.
+    """
+    from hrn_opt.output.export import contents_of, place
+    from hrn_opt.output.outputs import REPORT_ENDING, digest_of
+    from hrn_opt.output.report import FaceOutput, as_file, run_report
+
+    face_stem = f"{stem}-face{done.face_index}" if options.face == "all" else stem
+    contents = contents_of(done, options.formats, face_stem)
+    output = FaceOutput(done, tuple(options.out / name for name in contents))
+    run = replace(run, outputs=(*run.outputs, output))
+    made = made | {name: digest_of(content) for name, content in contents.items()}
+    report = run_report(run) | {"made": made}
+    # The report goes first: a process that is killed in between leaves names without files, not files without a name.
+    place({f"{stem}{REPORT_ENDING}": as_file(report), **contents}, options.out)
+    return run, report
+
+
+def _exit_code(error: HrnOptError) -> int:
+    return _EXIT_INPUT if isinstance(error, InputError) else _EXIT_MACHINE
 
 
 def _summary(run: PhotoRun) -> str:

@@ -328,7 +328,8 @@ def test_ctrl_c_leaves_whole_files_only(model, tmp_path, capsys):
     photo = save_photo(tmp_path / "me.png", faces=3)
     code = main([photo, "--out", str(tmp_path / "out"), "--face", "all"], load=lambda name, **options: model)
     assert code == 130 and "Traceback" not in capsys.readouterr().err
-    assert names(tmp_path / "out") == [f"me-face0.{ending}" for ending in ("glb", "mtl", "obj", "png")]
+    whole = [f"me-face0.{ending}" for ending in ("glb", "mtl", "obj", "png")]
+    assert names(tmp_path / "out") == [*whole, "me.report.json"]
 
 
 INTERRUPTED = """

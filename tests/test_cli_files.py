@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hrn_opt.__main__ import main
+from hrn_opt.errors import ModelMissing
 from hrn_opt.output import export
 from hrn_opt.output.outputs import digest, output_stems
 
@@ -91,6 +92,47 @@ def test_its_own_file_that_was_changed_since_stays(run, tmp_path):
     assert run("me.jpg", "--formats", "glb")[0] == 0  # which does not touch it
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ModelMissing("The model is gone.")])
+@pytest.mark.parametrize("formats", ["png,glb,obj", "png", "clay,glb"])
+def test_what_an_interrupted_call_made_is_its_own(run, model, tmp_path, monkeypatch, stop, formats):
+    photo = save_photo(tmp_path / "me.bmp", faces=3)
+    whole = model.stream
+
+    def stream(photo, face=0, **options):
+        if face == 2:
+            raise stop
+        return whole(photo, face, **options)
+
+    monkeypatch.setattr(model, "stream", stream)
+    assert run(photo, "--face", "all")[0] in (1, 130)
+    assert digest(tmp_path / "me-face1.glb") and not (tmp_path / "me-face2.glb").exists()
+    report = json.loads((tmp_path / "me.report.json").read_text())
+    assert [done["face"] for done in report["reconstructed"]] == [0, 1]
+    monkeypatch.setattr(model, "stream", whole)
+    assert run(photo, "--face", "all", "--formats", formats)[::2] == (0, "")
+    made = json.loads((tmp_path / "me.report.json").read_text())["made"]
+    assert made == {path.name: digest(path) for path in tmp_path.iterdir() if path.suffix not in (".bmp", ".json")}
+
+
+def test_a_face_s_files_and_its_report_are_written_together_or_not_at_all(run, tmp_path, monkeypatch):
+    photo = save_photo(tmp_path / "me.bmp", faces=2)
+    real = os.replace
+
+    def replace(source, target):
+        if Path(target).name == "me-face1.mtl":
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert run(photo, "--face", "all")[0] == 130
+    made = json.loads((tmp_path / "me.report.json").read_text())["made"]
+    assert (
+        set(made)
+        == {path.name for path in tmp_path.glob("me-face*")}
+        == {f"me-face0.{ending}" for ending in ("glb", "mtl", "obj", "png")}
+    )
+
+
 def test_a_face_s_file_of_the_user_s_stays(run, tmp_path):
     save_photo(tmp_path / "me.jpg", faces=2)
     (tmp_path / "me-face1.png").write_bytes(MINE)
@@ -155,7 +197,7 @@ def test_the_endings_are_those_that_are_written(monkeypatch):
         monkeypatch.setattr(export, name, lambda *_: b"")
     for millimetres in (20, 40, 1280):
         monkeypatch.setattr(export, "displacement_range_mm", lambda _, mm=millimetres: mm)
-        written = set(export._contents(_Anything(), tuple(export.WANT_OF_FORMAT), ""))
+        written = set(export.contents_of(_Anything(), tuple(export.WANT_OF_FORMAT), ""))
         endings = set(export.file_endings(export.WANT_OF_FORMAT))
         assert written <= endings and all("displacement" in left for left in endings - written)
 

@@ -70,7 +70,7 @@ def write(
     """
     formats = check_formats(formats)
     stem = safe_stem(stem if stem is not None else reconstruction.photo_name)
-    return place(_contents(reconstruction, formats, stem), folder)
+    return place(contents_of(reconstruction, formats, stem), folder)
 
 
 def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
@@ -223,7 +223,7 @@ def _move_all(scratch: Path, folder: Path, names: tuple[str, ...]) -> None:
         raise
 
 
-def _contents(reconstruction: Reconstruction, formats: tuple[str, ...], stem: str) -> dict[str, bytes]:
+def contents_of(reconstruction: Reconstruction, formats: tuple[str, ...], stem: str) -> dict[str, bytes]:
     """File name → bytes, every file encoded before the first is written; the PNG is encoded once."""
     contents = {}
     texture_rgb = reconstruction.texture.rgb

@@ -77,9 +77,14 @@ def _listed(out: Path, stem: str) -> dict[str, str] | None:
 def digest(path: Path) -> str | None:
     """SHA-256 of the file; None of a folder, or of what cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        return digest_of(path.read_bytes()) if path.is_file() else None
     except OSError:
         return None
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _keys(stem: str, formats: tuple[str, ...]) -> set[str]:
