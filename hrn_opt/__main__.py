@@ -230,7 +230,7 @@ def _written(
     made: what was made under this stem before, by name, with its SHA-256.
     """
     from hrn_opt.output.export import contents_of, place
-    from hrn_opt.output.outputs import REPORT_ENDING, digest_of
+    from hrn_opt.output.outputs import REPORT_ENDING, digest_of, sealed
     from hrn_opt.output.report import FaceOutput, as_file, run_report
 
     face_stem = f"{stem}-face{done.face_index}" if options.face == "all" else stem
@@ -238,7 +238,7 @@ def _written(
     output = FaceOutput(done, tuple(options.out / name for name in contents))
     run = replace(run, outputs=(*run.outputs, output))
     made = made | {name: digest_of(content) for name, content in contents.items()}
-    report = run_report(run) | {"made": made}
+    report = sealed(run_report(run) | {"made": made})
     # The report goes first: a process that is killed in between leaves names without files, not files without a name.
     place({f"{stem}{REPORT_ENDING}": as_file(report), **contents}, options.out)
     return run, report

@@ -148,12 +148,35 @@ def test_a_folder_of_that_name(run, tmp_path):
     assert (tmp_path / "me.png").is_dir()
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"made": 3}', b"{", b"\xff\xfe", b'{"made": {"me.png": 1}}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"made": 3}', b"{", b"\xff\xfe", b'{"made": {"me.png": 1}}', b"[" * 99_999]
+)
 def test_a_foreign_report_proves_nothing(run, tmp_path, content):
     save_photo(tmp_path / "me.jpg")
     (tmp_path / "me.report.json").write_bytes(content)
     (tmp_path / "me.png").write_bytes(MINE)
     assert run("me.jpg", "--formats", "png")[0] == 2 and (tmp_path / "me.png").read_bytes() == MINE
+
+
+@pytest.mark.parametrize("content", [b'{"made": {}}', b"{}", b'{"made": {}, "report_sha256": ""}'])
+def test_somebody_else_s_report_stays(run, model, tmp_path, content):
+    save_photo(tmp_path / "me.jpg")
+    (tmp_path / "me.report.json").write_bytes(content)
+    code, _, err = run("me.jpg", "--formats", "png")
+    assert code == 2 and "me.report.json" in err and model.finds == 0
+    assert (tmp_path / "me.report.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("formats", ["png", "glb"])
+@pytest.mark.parametrize(("old", "new"), [(b"{", b'{"note": "aunt Ada",'), (b"{", b"{ "), (b'"fake"', b'"best"')])
+def test_a_report_that_the_user_edited_stays(run, tmp_path, formats, old, new):
+    save_photo(tmp_path / "me.jpg")
+    path = tmp_path / "me.report.json"
+    assert run("me.jpg", "--formats", "png")[0] == 0
+    edited = path.read_bytes().replace(old, new, 1)
+    path.write_bytes(edited)
+    assert run("me.jpg", "--formats", formats)[0] == 2 and path.read_bytes() == edited
+    assert run("me.jpg", "--formats", "png", "--overwrite")[0] == 0 and run("me.jpg", "--formats", "png")[0] == 0
 
 
 @pytest.mark.parametrize(

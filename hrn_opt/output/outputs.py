@@ -1,7 +1,8 @@
 """The names of the files that a call of the command line writes: no two alike, and none that somebody else's file has.
 
-What the command line made, it knows from its reports: each lists the files made under its name with their SHA-256. A
-file that is listed and unchanged may be replaced; any other one stays, unless told otherwise.
+What the command line made, it knows from its reports: each lists the files made under its name with their SHA-256, and
+ends with one over itself. A file that is listed and unchanged may be replaced, and so may a report that is unchanged;
+any other file stays, unless told otherwise.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pathlib import Path
 
 from hrn_opt.errors import OutputTaken
 from hrn_opt.output.export import file_endings, safe_stem
+from hrn_opt.output.report import as_file
 
 REPORT_ENDING = ".report.json"
+_SEAL = "report_sha256"
 _FACE_NUMBER = re.compile(r"-face\d+(?=\.|$)")
 _MOST_REPORT_BYTES = 10_000_000  # ours have a few thousand; a larger file of that name is not one
 
@@ -63,14 +66,24 @@ def made_earlier(out: Path, stem: str) -> dict[str, str]:
     return {name: code for name, code in (_listed(out, stem) or {}).items() if (out / name).is_file()}
 
 
+def sealed(report: dict) -> dict:
+    """The report with the SHA-256 of its file as it is without that one."""
+    return report | {_SEAL: digest_of(as_file(report))}
+
+
 def _listed(out: Path, stem: str) -> dict[str, str] | None:
-    """What the report of this stem lists; None without a report of ours."""
+    """What the report of this stem lists; None without a report of ours that is as we wrote it."""
     path = out / f"{stem}{REPORT_ENDING}"
     try:
         if path.stat().st_size > _MOST_REPORT_BYTES:
             return None
-        return {str(name): str(code) for name, code in json.loads(path.read_bytes())["made"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none there, or somebody else's JSON
+        stored = path.read_bytes()
+        report = json.loads(stored)
+        seal = report.pop(_SEAL)
+        if stored != as_file(report | {_SEAL: seal}) or seal != digest_of(as_file(report)):
+            return None
+        return {str(name): str(code) for name, code in report["made"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # none, or somebody's JSON
         return None
 
 
