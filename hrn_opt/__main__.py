@@ -111,10 +111,9 @@ def _hash_password(argv: list[str]) -> int:
         if list(read_users(line).hashes) != [name]:
             raise OptionInvalid(f"{name!r} is no name; use one without colons, commas and outer spaces.")
     except HrnOptError as error:
-        print(f"hrn_opt: {error}", file=sys.stderr)
+        _say(f"hrn_opt: {error}", sys.stderr)
         return _exit_code(error)
-    print(line)
-    return 0
+    return 0 if _say(line, sys.stdout) else _EXIT_MACHINE
 
 
 def _memory(text: str) -> str | float:
@@ -168,8 +167,8 @@ def _run(options: argparse.Namespace, load: Callable) -> int:
             report, line = error_report(source, error), None
             _clear_progress()
             _say(f"{source}: {error}", sys.stderr)
-        if options.json or line:
-            _say(as_line(report) if options.json else line, sys.stdout)
+        if (options.json or line) and not _say(as_line(report) if options.json else line, sys.stdout):
+            exit_code = max(exit_code, _EXIT_MACHINE)
     return exit_code
 
 
@@ -254,17 +253,28 @@ def _summary(run: PhotoRun) -> str:
     return f"{run.source}: {len(run.outputs)} of {len(run.faces)} faces with {run.model} in {seconds:.2f} s: {files}"
 
 
-def _say(text: str, stream: TextIO | None) -> None:
-    """A line on the stream, what it cannot encode as escapes. Where its reader has gone, the work goes on silently."""
+def _say(text: str, stream: TextIO | None) -> bool:
+    """A line on the stream, what it cannot encode as escapes; whether it could be written.
+
+    Where its reader has gone, the work goes on silently; where it takes no more, as on a full disk, standard error
+    says so, once.
+    """
     if stream is None:  # closed by the caller's shell
-        return
+        return True
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except BrokenPipeError:
+        return True
+    except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())  # for the lines to come, and for what Python still writes as it ends
         os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            return True
+        reason = (error.strerror or str(error)).lower()
+        if stream is not sys.stderr:
+            _say(f"hrn_opt: Cannot write to standard output ({reason}); send it elsewhere.", sys.stderr)
+        return False
 
 
 def _show_progress(fraction: float, label: str) -> None:

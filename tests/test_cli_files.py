@@ -270,3 +270,40 @@ def test_a_file_called_like_an_option_is_none(run, tmp_path):
     save_photo(tmp_path / "b.jpg")
     code, out, _ = run("b.jpg", "--json", "--formats", "png")
     assert code == 0 and len(out.splitlines()) == 1 and json.loads(out)["photo"] == "b.jpg"
+
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+
+
+@needs_full
+@pytest.mark.parametrize("arguments", [["--json"], []])
+def test_standard_output_that_takes_no_more(tmp_path, arguments):
+    photos = [save_photo(tmp_path / f"{name}.png") for name in "ab"]
+    command = [sys.executable, "-c", CALL, str(STAND_IN), *photos, "--out", str(tmp_path / "out"), "--formats", "png"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*command, *arguments], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    said = "hrn_opt: Cannot write to standard output (no space left on device); send it elsewhere.\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png"]
+
+
+@needs_full
+def test_standard_error_that_takes_no_more(tmp_path):
+    photos = [str(tmp_path / "none.png"), save_photo(tmp_path / "a.png")]
+    command = [sys.executable, "-c", CALL, str(STAND_IN), *photos, "--out", str(tmp_path / "out"), "--formats", "png"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=full)
+    assert done.returncode == 2 and b"a.png" in done.stdout and (tmp_path / "out" / "a.png").is_file()
+
+
+@needs_full
+def test_a_password_s_line_that_cannot_be_written():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "hrn_opt", "hash-password", "ada"],
+            cwd=ROOT,
+            input=b"a long pass phrase\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == 1 and done.stderr.startswith(b"hrn_opt: Cannot write") and done.stderr.count(b"\n") == 1
