@@ -23,6 +23,8 @@ def to_8_bit(values: np.ndarray, mode: str, label: str, highest: int | None = No
                 reason="range",
             )
         return (values * 255 + 0.5).astype(np.uint8)
+    if mode == "I" and values.min() < 0:  # Pillow reads unsigned numbers as signed: the lighter half comes out negative
+        values = values.astype(np.int64) % 2**32
     white = white_of(values, mode, highest)
     return (np.clip(values, 0, white) * (255 / white) + 0.5).astype(np.uint8)
 
@@ -39,7 +41,7 @@ def white_of(values: np.ndarray, mode: str, highest: int | None) -> int:
     if highest is not None and 0 < largest <= highest:
         return highest
     if mode == "I":  # 32-bit containers mostly hold fewer bits: take the least of the usual depths that fits
-        return next(white for white in (255, _FULL_16, 2**31 - 1) if largest <= white)
+        return next(white for white in (255, _FULL_16, 2**31 - 1, 2**32 - 1) if largest <= white)
     return _white_of_16_bits(largest)
 
 

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from hrn_opt.photo.limits import MOST_PARTS, PhotoLimits, check_parts, check_size
 
+_COLOUR_TYPE_AT, _GREY_ALPHA = 25, 4  # in the header, which comes first
 _SIGNATURE_BYTES = 8
 # The picture and its palette. What else is said is read here; animation chunks are left out, so that the still
 # picture that every viewer shows comes out.
@@ -34,7 +35,8 @@ def read_png(encoded: bytes, label: str, limits: PhotoLimits) -> tuple[Image.Ima
     with PngImageFile(io.BytesIO(chunks.picture)) as image:
         check_size(image.width, image.height, label, limits)
         image.load()
-        return image, chunks
+        grey = encoded[_COLOUR_TYPE_AT] == _GREY_ALPHA and image.mode == "RGBA"  # as Pillow opens it with 16 bits
+        return image.convert("LA") if grey else image, chunks
 
 
 def chunks_of(encoded: bytes, label: str) -> Chunks:

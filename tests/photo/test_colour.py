@@ -225,3 +225,27 @@ def test_a_png_with_long_texts_opens(rgb):
     start = time.perf_counter()
     assert apart(open_photo(content), rgb) == (0, 0)
     assert time.perf_counter() - start < 1  # its 180 MB of text stay packed
+
+
+def test_a_grey_profile_of_16_bits_with_alpha_is_obeyed(grey):
+    """Pillow opens such a PNG as RGBA."""
+    values = np.stack([(light(grey) * 65535).round(), np.full(grey.shape, 65535)], -1).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 16, 4, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"gAMA", struct.pack(">I", 100_000)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    picture = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in parts
+    )
+    assert apart(open_photo(picture), grey[..., None])[0] < 3  # steps of 8 linear bits in the dark; 39 unless obeyed
+
+
+@pytest.mark.parametrize("step", [2**24 + 2**16, 2**32 // 255])
+def test_unsigned_grey_of_32_bits(grey, step):
+    """Pillow reads the lighter half of it as negative."""
+    values = (grey.astype(np.uint64) * step).astype("<u4").tobytes()
+    height, width = grey.shape
+    tags = ((256, width), (257, height), (258, 32), (259, 1), (262, 1), (273, 122), (277, 1), (278, height))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in (*tags, (279, len(values))))
+    picture = b"II*\0" + struct.pack("<IH", 8, 9) + entries + bytes(4) + values
+    assert apart(open_photo(picture), grey[..., None])[1] <= 1
