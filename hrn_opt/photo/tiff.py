@@ -31,6 +31,8 @@ _PER_PART = (_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES)
 _ASKED = (_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _HIGHEST, _PLANAR, _SAMPLE_KIND, _SUBSAMPLING)
 _MOST_PROFILE_BYTES = 8_000_000  # the largest that printers' profiles reach
 _MOST_TAGS, _MOST_PAGES, _MOST_VALUES = 500, 8, 64
+_MOST_SAMPLES = 6  # as Pillow has it
+_SHARED_BYTES = 65_536  # small values, such as the two resolutions, may stand in one place
 _LEAST_TILE_PX = 16  # TIFF 6.0, section 15
 _ORIENTATION, _PREDICTOR, _TILE_WIDTH, _EXTRA, _XMP, _PROFILE = 274, 317, 322, 338, 700, 34675
 _LEFT_OUT = (_ORIENTATION, _EXTRA, _SUBS, _XMP)
@@ -89,7 +91,10 @@ def read_tiff(stream: BinaryIO, label: str, limits: PhotoLimits) -> tuple[Image.
             highest = 4095
     except (struct.error, OverflowError):
         raise damaged(label) from None
-    if layout.value(_SAMPLES, 1) > 1 and max(bits) == min(bits) == 16 and layout.value(_SAMPLE_KIND, 1) == _WHOLE:
+    samples = layout.value(_SAMPLES, 1)
+    if samples > _MOST_SAMPLES:
+        raise unsupported(_description(layout), label)
+    if samples > 1 and max(bits) == min(bits) == 16 and layout.value(_SAMPLE_KIND, 1) == _WHOLE:
         if layout.value(_PLANAR, 1) == 2:
             return _deep(layout, label, _planes_apart(layout, label)), None
         if layout.value(_PREDICTOR, 1) == 1:
@@ -238,15 +243,20 @@ def _directory(stream: BinaryIO, at: int, order: str, big: bool, label: str) -> 
     (count,) = struct.unpack(counter, stream.read(head_bytes))
     check_parts(count, _MOST_TAGS, label)
     rows = stream.read(count * row_bytes)
-    entries = {}
+    entries, file_bytes, claimed = {}, stream.seek(0, io.SEEK_END), 0
     for number in range(count):
         tag, kind, values = struct.unpack_from(f"{order}HH{word}", rows, number * row_bytes)
         inside = 12 if big else 8
         entry_at = at + head_bytes + number * row_bytes
         place = entry_at + inside
-        if _SIZES.get(kind, 1) * values > row_bytes - inside:
+        size = _SIZES.get(kind, 1) * values
+        if size > row_bytes - inside:
             (place,) = struct.unpack_from(f"{order}{word}", rows, number * row_bytes + inside)
+            claimed += size if place + size <= file_bytes else 0  # what lies outside is not read
         entries.setdefault(tag, Entry(kind, values, place, entry_at))
+    if claimed > file_bytes + _SHARED_BYTES:  # Pillow would copy the same bytes out for each tag
+        raise damaged(label)
+    stream.seek(at + head_bytes + count * row_bytes)
     following = stream.read(8 if big else 4)
     return entries, struct.unpack(f"{order}{word}", following)[0] if len(following) == (8 if big else 4) else 0
 

@@ -3,6 +3,7 @@
 import io
 import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -31,7 +32,10 @@ def apart(content, image):
 
 
 def tiff(entries, pixels, order="<", more=()):
-    """A TIFF of one strip or more: entries are (tag, type, values); more: further directories."""
+    """A TIFF of one strip or more: entries are (tag, type, values); more: further directories.
+
+    values: a range says where in the file they stand already, as bytes.
+    """
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(pixels))
     out = head + pixels
     directories = [entries, *more]
@@ -39,7 +43,10 @@ def tiff(entries, pixels, order="<", more=()):
         start = len(out)
         table_bytes = 2 + 12 * len(one) + 4
         spill, rows = b"", b""
-        for tag, kind, values in sorted(one):
+        for tag, kind, values in sorted(one, key=lambda entry: entry[0]):
+            if isinstance(values, range):
+                rows += struct.pack(f"{order}HHII", tag, kind, len(values), values.start)
+                continue
             packed = struct.pack(f"{order}{len(values)}{ {1: 'B', 3: 'H', 4: 'I'}[kind] }", *values)
             if len(packed) > 4:
                 place, spill = start + table_bytes + len(spill), spill + packed
@@ -196,6 +203,27 @@ def test_a_tiff_of_a_million_strips_is_refused_at_once(image, tag):
     with pytest.raises(errors.PhotoTooLarge, match="parts"):
         open_photo(content)
     assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")  # of Pillow, which tiff.py keeps quiet but pytest does not
+def test_a_tiff_whose_tags_all_claim_the_same_bytes_is_refused(image):
+    """Pillow would copy them out for each tag: 3.7 GB for a file of 4.7 MB."""
+    pixels = image.tobytes()
+    tags = {f"t{number}": (1, range(8, len(pixels))) for number in range(40_000, 40_300)}
+    with pytest.raises(errors.PhotoUnreadable, match="damaged"):
+        open_photo(tiff(plain_entries(image, **tags), pixels))
+    some = {f"t{number}": (1, range(8, 1000)) for number in range(40_000, 40_060)}
+    assert apart(tiff(plain_entries(image, **some), pixels), image) == 0
+    outside = {f"t{number}": (1, range(8, 10**9)) for number in range(40_000, 40_060)}
+    assert apart(tiff(plain_entries(image, **outside), pixels), image) == 0
+
+
+def test_a_tiff_of_many_channels_is_refused_by_name(image):
+    """Each has as many pixels as the picture: a small file would unpack to more than the memory."""
+    packed = zlib.compress(bytes(image.width * image.height * 2 * 80))
+    content = tiff(plain_entries(image, bits=16, samples=80, t258=(3, (16,)), t259=(3, (8,))), packed)
+    with pytest.raises(errors.PhotoFormatUnsupported, match="TIFF"):
+        open_photo(content)
 
 
 @pytest.mark.parametrize("cut", [9, 100, -100_000, -60])
