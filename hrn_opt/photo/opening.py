@@ -19,6 +19,7 @@ from hrn_opt.errors import HrnOptError, PhotoArrayInvalid
 from hrn_opt.photo import profile
 from hrn_opt.photo.colour import to_rgb
 from hrn_opt.photo.depth import highest_of_significant_bits, to_8_bit, to_16_bit
+from hrn_opt.photo.gif import without_notes
 from hrn_opt.photo.heif import read_heif
 from hrn_opt.photo.jpeg import read_jpeg
 from hrn_opt.photo.kinds import HEAD_BYTES, damaged, kind_of
@@ -113,6 +114,10 @@ def _avif(stream: BinaryIO, label: str, limits: PhotoLimits) -> _Decoded:
     return replace(decoded, profile=decoded.profile or profile.of_media_file(boxes))
 
 
+def _gif(stream: BinaryIO, label: str, limits: PhotoLimits) -> _Decoded:
+    return _by(GifImageFile)(without_notes(stream, label), label, limits)
+
+
 def _by(reader: type) -> Callable[[BinaryIO, str, PhotoLimits], _Decoded]:
     """For the kinds that Pillow's own reader does alone."""
 
@@ -133,7 +138,7 @@ _READERS: dict[str, Callable[[BinaryIO, str, PhotoLimits], _Decoded]] = {
     "AVIF": _avif,
     "WEBP": _by(WebPImageFile),
     "BMP": _by(BmpImageFile),
-    "GIF": _by(GifImageFile),
+    "GIF": _gif,
 }
 
 
