@@ -26,7 +26,14 @@ def to_8_bit(values: np.ndarray, mode: str, label: str, highest: int | None = No
     if mode == "I" and values.min() < 0:  # Pillow reads unsigned numbers as signed: the lighter half comes out negative
         values = values.astype(np.int64) % 2**32
     white = white_of(values, mode, highest)
+    if values.dtype == np.uint16:
+        return levels_of_16_bits(white)[values]
     return (np.clip(values, 0, white) * (255 / white) + 0.5).astype(np.uint8)
+
+
+def levels_of_16_bits(white: int) -> np.ndarray:
+    """(65536,) uint8: the level of each value. Looked up in it, a picture takes no memory but that of its levels."""
+    return (np.clip(np.arange(_FULL_16 + 1), 0, white) * (255 / white) + 0.5).astype(np.uint8)
 
 
 def to_16_bit(values: np.ndarray, highest: int | None = None) -> np.ndarray:

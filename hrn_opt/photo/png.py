@@ -7,12 +7,18 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from hrn_opt.photo.depth import highest_of_significant_bits, levels_of_16_bits, to_8_bit, white_of
 from hrn_opt.photo.limits import MOST_PARTS, PhotoLimits, check_parts, check_size
 
-_COLOUR_TYPE_AT, _GREY_ALPHA = 25, 4  # in the header, which comes first
+_DEPTH_AT, _COLOUR_TYPE_AT, _GREY_ALPHA = 24, 25, 4  # in the header, which comes first
+# Of 16-bit colours Pillow keeps the high bytes alone. Under these names, by colour type, it gives the low bytes: those
+# for the other order of bytes, and of grey with alpha all four, as if they were colours of their own.
+_LOW_BYTES = {2: "RGB;16L", 6: "RGBA;16L", _GREY_ALPHA: "RGBA"}
+_TOP_BIT = 128  # of a high byte: where it is set, all 16 bits are in use
 _SIGNATURE_BYTES = 8
 # The picture and its palette. What else is said is read here; animation chunks are left out, so that the still
 # picture that every viewer shows comes out.
@@ -35,8 +41,39 @@ def read_png(encoded: bytes, label: str, limits: PhotoLimits) -> tuple[Image.Ima
     with PngImageFile(io.BytesIO(chunks.picture)) as image:
         check_size(image.width, image.height, label, limits)
         image.load()
-        grey = encoded[_COLOUR_TYPE_AT] == _GREY_ALPHA and image.mode == "RGBA"  # as Pillow opens it with 16 bits
-        return image.convert("LA") if grey else image, chunks
+    kind = encoded[_COLOUR_TYPE_AT]
+    if encoded[_DEPTH_AT] != 16 or kind not in _LOW_BYTES:
+        return image, chunks
+    image = image.convert("LA") if kind == _GREY_ALPHA else image  # as which Pillow opens it only with 8 bits
+    dark = max(most for _, most in image.getextrema()[: _colours(image)]) < _TOP_BIT
+    return _with_low_bytes(image, chunks, _LOW_BYTES[kind]) if dark else image, chunks
+
+
+def _colours(image: Image.Image) -> int:
+    return len(image.getbands()) - image.mode.endswith("A")
+
+
+def _with_low_bytes(high: Image.Image, chunks: Chunks, name: str) -> Image.Image:
+    """The same with 8 bits of those that are in use, where they may lie at the low end of the 16."""
+    with PngImageFile(io.BytesIO(chunks.picture)) as image:
+        image.tile = [tile._replace(args=name) for tile in image.tile]
+        image.load()
+    low = [image.getchannel(at) for at in ((1, 3) if high.mode == "LA" else range(len(high.getbands())))]
+
+    def values(channel: int) -> np.ndarray:
+        return np.asarray(high.getchannel(channel)).astype(np.uint16) << 8 | np.asarray(low[channel])
+
+    in_use = np.zeros(65536, bool)
+    for channel in range(_colours(high)):
+        in_use[values(channel)] = True
+    present = np.flatnonzero(in_use).astype(np.uint16)
+    bits = max(chunks.notes.get(b"sBIT", b"")[: _colours(high)], default=0)
+    highest = highest_of_significant_bits(present, bits)
+    levels = levels_of_16_bits(white_of(present, "I;16", highest))
+    channels = [levels[values(channel)] for channel in range(_colours(high))]
+    if high.mode.endswith("A"):
+        channels.append(to_8_bit(values(len(channels)), "I;16", "", highest))
+    return Image.merge(high.mode, [Image.fromarray(channel) for channel in channels])
 
 
 def chunks_of(encoded: bytes, label: str) -> Chunks:

@@ -151,7 +151,10 @@ def test_srgb_s_own_profile_changes_nothing_and_converts_nothing(rgb, monkeypatc
 
 def png_with(chunk_name, content, image):
     """The picture as a PNG with one chunk more, right after its header."""
-    plain = encoded(image)
+    return with_chunk(encoded(image), chunk_name, content)
+
+
+def with_chunk(plain, chunk_name, content):
     chunk = struct.pack(">I", len(content)) + chunk_name + content + struct.pack(">I", zlib.crc32(chunk_name + content))
     return plain[:33] + chunk + plain[33:]
 
@@ -229,14 +232,8 @@ def test_a_png_with_long_texts_opens(rgb):
 
 def test_a_grey_profile_of_16_bits_with_alpha_is_obeyed(grey):
     """Pillow opens such a PNG as RGBA."""
-    values = np.stack([(light(grey) * 65535).round(), np.full(grey.shape, 65535)], -1).astype(">u2")
-    rows = b"".join(b"\0" + row.tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 16, 4, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"gAMA", struct.pack(">I", 100_000)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    picture = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in parts
-    )
+    values = np.stack([(light(grey) * 65535).round(), np.full(grey.shape, 65535)], -1)
+    picture = with_chunk(deep_png(values), b"gAMA", struct.pack(">I", 100_000))
     assert apart(open_photo(picture), grey[..., None])[0] < 3  # steps of 8 linear bits in the dark; 39 unless obeyed
 
 
@@ -249,3 +246,43 @@ def test_unsigned_grey_of_32_bits(grey, step):
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in (*tags, (279, len(values))))
     picture = b"II*\0" + struct.pack("<IH", 8, 9) + entries + bytes(4) + values
     assert apart(open_photo(picture), grey[..., None])[1] <= 1
+
+
+def deep_png(values, bits=None):
+    """A 16-bit PNG: values (H, W, channels), 2 for grey with alpha."""
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    notes = [(b"sBIT", bytes([bits] * channels))] if bits else []
+    parts = [(b"IHDR", header), *notes, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in parts
+    )
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("said", [True, False])
+def test_a_deep_colour_png_whose_numbers_lie_low(rgb, mode, bits, said):
+    """Of these Pillow reads the high bytes alone, which are nearly black."""
+    picture = np.asarray(Image.fromarray(rgb).convert(mode))
+    most = 0.9 if said else 1  # unless the file says its bits, white tells them
+    stored = (picture / 255 * most * (2**bits - 1)).round()
+    if mode.endswith("A"):
+        stored[..., -1] = 2**bits - 1
+        stored[:9, :, -1] = 0
+    expected = (picture[..., : len(mode.rstrip("A"))] * most).round()
+    expected[:9] = 255 if mode.endswith("A") else expected[:9]
+    assert apart(open_photo(deep_png(stored, bits if said else None)), expected)[1] <= 1
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_a_dark_deep_colour_png_stays_dark(grey, channels):
+    stored = (grey[..., None].repeat(channels, 2) / 255 * 12_000).round().astype(np.uint16)
+    stored[..., -1] = 65535 if channels != 3 else stored[..., -1]
+    expected = (stored[..., :1] / 257).round()
+    for bits in (None, 16):
+        assert apart(open_photo(deep_png(stored, bits)), expected)[1] <= 1
+    moved_up = stored & 0xFFF0
+    assert apart(open_photo(deep_png(moved_up, 12)), expected)[1] <= 1
