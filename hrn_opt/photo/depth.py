@@ -23,8 +23,6 @@ def to_8_bit(values: np.ndarray, mode: str, label: str, highest: int | None = No
                 reason="range",
             )
         return (values * 255 + 0.5).astype(np.uint8)
-    if mode == "I" and values.min() < 0:  # Pillow reads unsigned numbers as signed: the lighter half comes out negative
-        values = values.astype(np.int64) % 2**32
     white = white_of(values, mode, highest)
     if values.dtype == np.uint16:
         return levels_of_16_bits(white)[values]

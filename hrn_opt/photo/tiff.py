@@ -38,7 +38,7 @@ _ORIENTATION, _PREDICTOR, _TILE_WIDTH, _EXTRA, _XMP, _PROFILE = 274, 317, 322, 3
 _LEFT_OUT = (_ORIENTATION, _EXTRA, _SUBS, _XMP)
 _WHITE_IS_ZERO, _GREY, _RGB, _CMYK, _YCBCR, _SENSOR, _LINEAR_SENSOR = 0, 1, 2, 5, 6, 32803, 34892
 _COLOUR_NAMES = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "Lab", 9: "Lab"}
-_WHOLE, _FLOATING = 1, 3
+_WHOLE, _SIGNED, _FLOATING = 1, 2, 3
 _PREMULTIPLIED, _ALPHA = 1, 2
 
 
@@ -100,10 +100,25 @@ def read_tiff(stream: BinaryIO, label: str, limits: PhotoLimits) -> tuple[Image.
         if layout.value(_PREDICTOR, 1) == 1:
             return _deep(layout, label, _planes_together(layout)), None
     image = _by_pillow(layout, label)
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16") and layout.value(_COLOURS) == _WHITE_IS_ZERO:  # Pillow leaves it so in 16 bits
         stored = np.asarray(image)
         image = Image.fromarray((white_of(stored, image.mode, highest) - stored).astype(np.uint16))
+    elif image.mode == "I":
+        image = Image.fromarray(_levels_of_whole_numbers(layout, label, np.asarray(image), highest))
+    image.info["icc_profile"] = profile
     return image, highest
+
+
+def _levels_of_whole_numbers(layout: Layout, label: str, stored: np.ndarray, highest: int | None) -> np.ndarray:
+    """(H, W) uint8 of grey that Pillow reads as signed numbers of 32 bits, whatever they are."""
+    bits, signed = layout.value(_BITS), layout.value(_SAMPLE_KIND, _WHOLE) == _SIGNED
+    if signed and stored.min() < 0:  # nobody knows whether black is zero or the lowest
+        raise unsupported(_description(layout), label)
+    if not signed:
+        stored = stored.view(np.uint32)
+    white, full = white_of(stored, "I" if bits == 32 else "I;16", highest), 2 ** (bits - signed) - 1
+    return to_8_bit(stored, "I", label, full if white > 65535 else min(white, full))
 
 
 def _by_pillow(layout: Layout, label: str) -> Image.Image:
@@ -279,6 +294,6 @@ def _check(layout: Layout, label: str, limits: PhotoLimits) -> None:
 
 def _description(layout: Layout) -> str:
     colours = _COLOUR_NAMES.get(layout.value(_COLOURS, 1), "unusual")
-    kind = "floating-point" if layout.value(_SAMPLE_KIND, 1) == _FLOATING else "whole"
+    kind = {_FLOATING: "floating-point", _SIGNED: "signed"}.get(layout.value(_SAMPLE_KIND, 1), "whole")
     bits = max(layout.values(_BITS, 1))
     return f"a TIFF with {colours} pixels of {bits}-bit {kind} numbers (compression {layout.value(_COMPRESSION, 1)})"

@@ -124,6 +124,44 @@ def test_a_deep_tiff_whose_white_is_zero(image, bits):
     assert apart(tiff(plain_entries(image, colours=0, bits=16, samples=1), stored.tobytes()), grey.convert("RGB")) < 1
 
 
+@pytest.mark.parametrize(
+    ("bits", "kind", "used", "share"),
+    [
+        *((32, 1, 32, 1), (32, 1, 32, 0.4), (32, 1, 16, 1), (32, 1, 8, 1)),
+        *((32, 2, 31, 1), (32, 2, 31, 0.4), (32, 2, 16, 1)),
+        *((16, 2, 15, 1), (16, 2, 15, 0.4), (16, 2, 12, 1)),
+    ],
+)
+def test_whole_numbers_that_pillow_reads_as_signed(image, bits, kind, used, share):
+    grey = np.asarray(image.convert("L"))
+    most = share * (2**used - 1)
+    stored = (grey / 255 * most).round().astype("<u4" if bits == 32 else "<u2")
+    content = tiff(plain_entries(image, colours=1, bits=bits, samples=1, t339=(3, (kind,))), stored.tobytes())
+    opened = open_photo(content).rgb[..., 0]
+    assert np.abs(opened - grey * share).max() <= 1
+
+
+def test_signed_numbers_below_zero_are_refused_by_name(image):
+    stored = np.asarray(image.convert("L")).astype("<i4") - 128
+    with pytest.raises(errors.PhotoFormatUnsupported, match="32-bit signed numbers"):
+        open_photo(tiff(plain_entries(image, colours=1, bits=32, samples=1, t339=(3, (2,))), stored.tobytes()))
+
+
+@pytest.mark.parametrize("colours", [0, 1])
+def test_the_profile_of_a_deep_grey_tiff_is_obeyed(image, colours):
+    from hrn_opt.photo.profile import _SRGB, _profile
+
+    profile = _profile(1.0, _SRGB, True)
+    grey = image.convert("L")
+    stored = np.asarray(grey).astype("<u2") * 257
+    stored = 65535 - stored if colours == 0 else stored
+    expected = Image.fromarray(open_photo(encoded(grey, icc_profile=profile)).rgb)
+    content = tiff(
+        plain_entries(image, colours=colours, bits=16, samples=1, t34675=(1, tuple(profile))), stored.tobytes()
+    )
+    assert apart(content, expected) < 0.5
+
+
 def test_a_tiff_of_luma_and_chroma_opens(image):
     luma = image.convert("YCbCr")
     assert apart(tiff(plain_entries(image, colours=6, t530=(3, (1, 1))), luma.tobytes()), image) < 1.5
