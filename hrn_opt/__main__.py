@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _EXIT_INPUT, _EXIT_MACHINE, _EXIT_INTERRUPTED = 2, 1, 130
 _BAR_CELLS = 30
+_NAME_ENDING = re.compile(r"\.[A-Za-z]\w{2,4}$")
 _OPTION = re.compile(r"-h|--[a-z-]*(=.*)?", re.DOTALL)
 
 
@@ -78,11 +79,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dashes_marked(argv: list[str]) -> list[str]:
-    """The arguments, a photo whose name begins with a dash written as ./-name, which is no option."""
+    """The arguments, a photo whose name begins with a dash written as ./-name, which is no option.
+
+    One that is not there is told from a mistyped option by its ending, so that it is missed under its name.
+    """
     end = argv.index("--") if "--" in argv else len(argv)
 
     def is_photo(text: str) -> bool:
-        return text.startswith("-") and not _OPTION.fullmatch(text) and Path(text).is_file()
+        if not text.startswith("-") or _OPTION.fullmatch(text):
+            return False
+        return bool(_NAME_ENDING.search(text)) or Path(text).is_file()
 
     return [f"./{text}" if is_photo(text) else text for text in argv[:end]] + argv[end:]
 

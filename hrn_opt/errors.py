@@ -26,7 +26,10 @@ class InputError(HrnOptError):
 
 
 class PhotoMissing(InputError):
-    """There is no photo. reason: "none" (no such file), "folder", "special" (a device or pipe), "not given"."""
+    """There is no photo.
+
+    reason: "none" (no such file), "folder", "special" (a device, a pipe, a link to itself), "not given".
+    """
 
     value_names = ("photo", "reason")
 

@@ -265,6 +265,26 @@ def test_a_photo_whose_name_begins_with_a_dash(run, model, tmp_path, name):
     assert (code, err) == (0, "") and f"./{name}" in out and model.finds == 1
 
 
+@pytest.mark.parametrize("name", ["-none.jpg", "--none.heic", "-.png"])
+def test_a_missing_photo_whose_name_begins_with_a_dash(run, name):
+    code, _, err = run("--formats", "glb", name)
+    assert code == 2 and err == f"./{name}: There is no file './{name}'; check the path.\n"
+
+
+@pytest.mark.parametrize("option", ["-x", "--form", "-o.5"])
+def test_a_mistyped_option_is_called_one(run, tmp_path, option):
+    save_photo(tmp_path / "a.jpg")
+    code, _, err = run("a.jpg", option)
+    assert code == 2 and "There is no file" not in err
+
+
+def test_a_link_that_leads_back_to_itself(run, tmp_path):
+    (tmp_path / "ring.jpg").symlink_to("ring.jpg")
+    save_photo(tmp_path / "a.jpg")
+    code, out, err = run("ring.jpg", "a.jpg")
+    assert code == 2 and "leads back to itself" in err and "a.png" in out
+
+
 def test_a_file_called_like_an_option_is_none(run, tmp_path):
     os.rename(save_photo(tmp_path / "a.jpg"), tmp_path / "--json")
     save_photo(tmp_path / "b.jpg")

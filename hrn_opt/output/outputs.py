@@ -27,8 +27,9 @@ _MOST_REPORT_BYTES = 10_000_000  # ours have a few thousand; a larger file of th
 
 def output_stems(sources: Iterable[str], out: Path, formats: tuple[str, ...]) -> list[str]:
     """One output stem a photo; no two photos of a call share a file, and no photo lying in `out` is written over."""
-    paths, here = [Path(source) for source in sources], out.resolve()
-    taken = {_key(path.name) for path in paths if path.resolve().parent == here}
+    paths, here = [Path(source) for source in sources], os.path.realpath(out)
+    # Not Path.resolve, which raises RuntimeError for a link that leads back to itself.
+    taken = {_key(path.name) for path in paths if os.path.dirname(os.path.realpath(path)) == here}
     stems = []
     for path in paths:
         first = stem = safe_stem(path.stem)

@@ -54,6 +54,10 @@ _DOCUMENTS = {
     b"\x1f\x8b": "gzip archive",
     b"<!doctype html": "web page",
     b"<html": "web page",
+    b"<head": "web page",
+    b"<body": "web page",
+    b"<!--": "web page",
+    b"<?xml": "XML document",
 }
 _RIFF = {b"WEBP": "WEBP", b"AVI ": "video", b"WAVE": "sound", b"RMID": "sound", b"CDXA": "video"}
 
@@ -77,6 +81,8 @@ def kind_of(head: bytes, label: str) -> str:
 
 def _media_kind(head: bytes, label: str) -> str:
     """Of an ISO media file: by its major brand, and where that is a general one by those that it suits."""
+    if len(head) < 12:  # not even the major brand is whole
+        raise damaged(label)
     length = min(int.from_bytes(head[:4], "big"), len(head))
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, length - 3, 4))]
     if brands[0] == b"crx ":
@@ -94,7 +100,7 @@ def _media_kind(head: bytes, label: str) -> str:
 
 def _not_read(head: bytes, label: str) -> HrnOptError:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith(b"<?xml") and b"<svg" in start:
+    if start.startswith((b"<?xml", b"<!--")) and b"<svg" in start:
         start = b"<svg"
     for magic, name in _PICTURES.items():
         if head.startswith(magic) or start.startswith(magic.lower()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -53,7 +54,13 @@ def _open_path(path, label: str) -> BinaryIO:
         raise PhotoUnreadable(
             f"{label} may not be read; check its permissions.", photo=label, reason="permission"
         ) from None
-    except (OSError, ValueError):  # ValueError: a NUL character in the path
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        if getattr(error, "errno", None) == errno.ELOOP:
+            raise PhotoMissing(
+                f"{label} is a link that leads back to itself; give the path of the photo it was made for.",
+                photo=label,
+                reason="special",
+            ) from None
         raise PhotoMissing(
             f"There is no file {os.fspath(path)!r}; check the path.", photo=label, reason="none"
         ) from None

@@ -223,6 +223,8 @@ def _layout(stream: BinaryIO, label: str) -> Layout:
     (at,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", head, 8 if big else 4)
     pages: list[Layout] = []
     while at and len(pages) < _MOST_PAGES:
+        if any(page.start == at for page in pages):  # they stand in a ring
+            raise damaged(label)
         entries, following = _directory(stream, at, order, big, label)
         pages.append(Layout(order, big, stream, len(pages), entries, at))
         at = following

@@ -297,6 +297,8 @@ def test_bad_paths_get_their_own_error(tmp_path):
     text.write_text("not a photo")
     (tmp_path / "empty.png").touch()
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "ring.jpg").symlink_to("ring.jpg")
+    (tmp_path / "lost.jpg").symlink_to("none.jpg")
     for path, error, says in [
         (tmp_path / "none.jpg", errors.PhotoMissing, "no file"),
         (tmp_path / "none.jpg" / "deeper.jpg", errors.PhotoMissing, "no file"),
@@ -306,6 +308,8 @@ def test_bad_paths_get_their_own_error(tmp_path):
         (tmp_path, errors.PhotoMissing, "folder"),
         ("/", errors.PhotoMissing, "folder"),
         (tmp_path / "pipe", errors.PhotoMissing, "regular file"),
+        (tmp_path / "ring.jpg", errors.PhotoMissing, "leads back to itself"),
+        (tmp_path / "lost.jpg", errors.PhotoMissing, "no file"),
         (tmp_path / "empty.png", errors.PhotoEmpty, "empty.png"),
         (text, errors.PhotoUnreadable, "holiday.jpg is not a picture"),
     ]:

@@ -226,6 +226,19 @@ def test_a_raw_file_is_refused_and_not_read_as_its_thumbnail(image, brand):
         open_photo(content)
 
 
+@pytest.mark.parametrize("back_to", [0, 1])
+def test_a_tiff_whose_directories_stand_in_a_ring_is_called_damaged(image, back_to):
+    small = image.resize((160, 120))
+    entries = plain_entries(small, t254=(4, (1,)))
+    content = bytearray(tiff(entries, small.tobytes(), more=[entries]))
+    table_bytes = 2 + 12 * len(entries)
+    first = struct.unpack_from("<I", content, 4)[0]
+    second = struct.unpack_from("<I", content, first + table_bytes)[0]
+    struct.pack_into("<I", content, second + table_bytes, (first, second)[back_to])
+    with pytest.raises(errors.PhotoUnreadable, match="damaged"):
+        open_photo(bytes(content))
+
+
 def test_a_thumbnail_before_the_picture_is_passed_over(image):
     small = image.resize((160, 120))
     pixels = small.tobytes() + image.tobytes()
