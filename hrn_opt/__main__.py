@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _EXIT_INPUT, _EXIT_MACHINE, _EXIT_INTERRUPTED = 2, 1, 130
 _BAR_CELLS = 30
 _NAME_ENDING = re.compile(r"\.[A-Za-z]\w{2,4}$")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # they end lines, or steer the terminal
 _OPTION = re.compile(r"-h|--[a-z-]*(=.*)?", re.DOTALL)
 
 
@@ -260,7 +261,7 @@ def _summary(run: PhotoRun) -> str:
 
 
 def _say(text: str, stream: TextIO | None) -> bool:
-    """A line on the stream, what it cannot encode as escapes; whether it could be written.
+    """A line on the stream, what it cannot show as escapes; whether it could be written.
 
     Where its reader has gone, the work goes on silently; where it takes no more, as on a full disk, standard error
     says so, once.
@@ -269,7 +270,7 @@ def _say(text: str, stream: TextIO | None) -> bool:
         return True
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        print(_shown(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
         return True
     except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -283,10 +284,15 @@ def _say(text: str, stream: TextIO | None) -> bool:
         return False
 
 
+def _shown(text: str) -> str:
+    """On one line: a file's name may hold a newline, or what clears the screen."""
+    return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
+
+
 def _show_progress(fraction: float, label: str) -> None:
     if sys.stderr and sys.stderr.isatty():
         bar = "#" * round(fraction * _BAR_CELLS)
-        print(f"\r\x1b[K[{bar:<{_BAR_CELLS}}] {label}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K[{bar:<{_BAR_CELLS}}] {_shown(label)}", end="", file=sys.stderr, flush=True)
 
 
 def _clear_progress() -> None:

@@ -278,6 +278,16 @@ def test_a_mistyped_option_is_called_one(run, tmp_path, option):
     assert code == 2 and "There is no file" not in err
 
 
+@pytest.mark.parametrize("odd", ["a\nb", "a\r\x1b[2Jb", "a\u2028b\x85"])
+def test_a_name_never_breaks_a_line(run, tmp_path, odd):
+    save_photo(tmp_path / f"{odd}.jpg")
+    code, out, err = run(f"{odd}.jpg", f"{odd}-none.jpg", "--formats", "png")
+    shown = odd.encode("unicode_escape").decode()
+    assert code == 2 and len(out.splitlines()) == len(err.splitlines()) == 1
+    assert out.startswith(f"{shown}.jpg: ") and err.startswith(f"{shown}-none.jpg: ")
+    assert json.loads(run(f"{odd}.jpg", "--formats", "png", "--json")[1])["photo"] == f"{odd}.jpg"
+
+
 def test_a_link_that_leads_back_to_itself(run, tmp_path):
     (tmp_path / "ring.jpg").symlink_to("ring.jpg")
     save_photo(tmp_path / "a.jpg")
