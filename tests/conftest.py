@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-CI_MAY_LACK = ("golden case", "CUDA", "this system")  # words of the reasons for which a test may be skipped even there
+CI_MAY_LACK = ("CUDA", "this system")  # words of the reasons for which a test may be skipped even there
 
 
 @pytest.hookimpl(wrapper=True)

@@ -61,13 +61,19 @@ def official_stages() -> types.SimpleNamespace:
 
 def face_model(official: types.SimpleNamespace, assets_folder: str, layout: RasterizedLayout) -> nn.Module:
     """The published morphable model on a pack's assets, made by its own constructor."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        patch.setattr(official.bfm, "set_rasterizer", lambda: None)  # it imports PyTorch3D
+    stand_in_for_pytorch3d(official, layout)
+    with contextlib.redirect_stdout(io.StringIO()):
         model = official.bfm.ParametricFaceModel(assets_folder)
-    official.renderer.Meshes = lambda verts, faces: types.SimpleNamespace(verts=verts, faces=faces)
-    official.renderer.rasterize_meshes = _uv_rasterizer(layout)
     model.to(torch.device("cpu"))
     return model
+
+
+def stand_in_for_pytorch3d(official: types.SimpleNamespace, layout: RasterizedLayout) -> None:
+    """Lets our own rasterised UV layout answer where the published modules would ask PyTorch3D."""
+    for module in (official.bfm, official.renderer):
+        module.set_rasterizer = lambda: None  # it imports PyTorch3D
+    official.renderer.Meshes = lambda verts, faces: types.SimpleNamespace(verts=verts, faces=faces)
+    official.renderer.rasterize_meshes = _uv_rasterizer(layout)
 
 
 def whole_model(official: types.SimpleNamespace, face: nn.Module, networks, uv: Tensor, gains: tuple[Tensor, Tensor]):
