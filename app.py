@@ -21,7 +21,7 @@ from hrn_opt.serving.models import Models
 from hrn_opt.serving.worker import Worker
 from hrn_opt.web.callbacks import Callbacks
 from hrn_opt.web.guard import Guard
-from hrn_opt.web.sessions import Janitor, Sessions
+from hrn_opt.web.sessions import Sessions, Sweeper
 from hrn_opt.web.settings import ServingSettings, read_settings
 from hrn_opt.web.style import CSS, theme
 from hrn_opt.web.widgets import EXAMPLE_PHOTO, WORDS_IN_BROWSER, build_page
@@ -67,7 +67,7 @@ def serve(settings: ServingSettings) -> None:
         launch(page, settings, worker)
         sessions.spare_present()
         print(f"Serving on http://{settings.host}:{settings.port} (Ctrl+C stops)", flush=True)
-        with closing(Janitor(sessions, settings.kept_s)):
+        with closing(Sweeper(sessions, settings.kept_s)):
             stopped.wait()
         page.close()
 

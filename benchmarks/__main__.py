@@ -15,7 +15,7 @@ from tqdm import tqdm
 from benchmarks import ladder, litert, pipeline
 from benchmarks.embedded import measure_embedded
 from benchmarks.hrn import measure_hrn, packs
-from benchmarks.measure import Machine
+from benchmarks.measure import Host
 from benchmarks.preprocessing import measure_preprocessing
 from benchmarks.report import RESULTS, write_report
 from benchmarks.web import measure_web
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         keep = args.out or (Path(scratch) if args.quick else RESULTS)
         keep.mkdir(parents=True, exist_ok=True)
-        path = keep / f"{Machine.here().slug}.json"
+        path = keep / f"{Host.here().slug}.json"
         path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         report = write_report(path)
         print(report.read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(args: argparse.Namespace, sections: tuple[str, ...]) -> dict:
     """Figures by section, and why some are missing."""
-    measured: dict = {"machine": asdict(Machine.here())}
+    measured: dict = {"machine": asdict(Host.here())}
     reasons = {name: why for name, why in _reasons(args.pack).items() if name in sections and why}
     todo = [name for name in sections if name not in reasons]
     with (

@@ -72,7 +72,7 @@ def measure_hrn(prepared: Path, precision: str, device: str, runs: int, syntheti
         model.__dict__["find_networks"] = replace(model.find_networks, fan=_Plain(model.find_networks.fan))
     photo = hrn_opt.open_photo(PHOTO)
     stages: dict[str, list[float]] = {}
-    known = {"landmarks": LANDMARKS, "skin_mask": SKIN, "face_widening": 0.0}
+    known = {"landmarks": LANDMARKS, "skin_mask": SKIN, "cheek_widening": 0.0}
 
     def given(size: int) -> Callable[[], object]:
         return lambda: reconstructor.reconstruct(photo, want="texture", texture_size=size, **known)
@@ -97,7 +97,7 @@ def measure_hrn(prepared: Path, precision: str, device: str, runs: int, syntheti
 def _batch(reconstructor, photo: Photo, runs: int) -> Pair:
     shifts = np.arange(BATCH_FACES)[:, None, None] * [20.0, 0.0]
     faces = tuple(reconstructor._model.face_at(torch.from_numpy(points)) for points in LANDMARKS + shifts)
-    options = {"want": "texture", "texture_size": OFFICIAL_SIZE, "faces": faces, "face_widening": 0.0}
+    options = {"want": "texture", "texture_size": OFFICIAL_SIZE, "faces": faces, "cheek_widening": 0.0}
 
     def alone() -> None:
         for number in range(len(faces)):

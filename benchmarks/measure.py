@@ -54,7 +54,7 @@ class ProcessCost:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Host:
     """What the figures were measured on."""
 
     processor: str
@@ -66,7 +66,7 @@ class Machine:
     commit: str
 
     @classmethod
-    def here(cls) -> Machine:
+    def here(cls) -> Host:
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
         memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
         versions = {name: version(name) for name in MEASURED_WITH}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from hrn_opt.geometry.raster import rasterize
 from hrn_opt.hrn.align.face_crop import DETAIL_CROP_PX, FACE_SCALE_PX, align
-from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
+from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
 from hrn_opt.hrn.loading import offload
 from hrn_opt.hrn.loading.memory_plan import plan_for
 from hrn_opt.hrn.pack.prepared import PreparedPack
@@ -171,7 +171,7 @@ class OfficialModel:
 
     def _stand_in_for_pytorch3d(self, published: Path, prepared: PreparedPack) -> None:
         uv, faces = np.load(published / "assets" / "bfm_uvs2.npy"), prepared.tensor("uv.faces").numpy()
-        layout = rasterize_uv(uv, faces, UV_PX)
+        layout = uv_fragments(uv, faces, UV_PX)
         triangle = torch.from_numpy(layout.triangle).long()[None, :, :, None].to(self.device)
         weights = torch.from_numpy(layout.barycentric)[None, :, :, None].to(self.device)
 

@@ -213,7 +213,7 @@ def _found(model, source: str) -> PhotoRun:
     photo = open_photo(source)
     start = time.perf_counter()
     faces = model.find(photo)
-    return PhotoRun(source, photo, model.name, model.machine, faces, time.perf_counter() - start, ())
+    return PhotoRun(source, photo, model.name, model.device, model.precision, faces, time.perf_counter() - start, ())
 
 
 def _reconstruct(model, run: PhotoRun, face: int, label: str, options: argparse.Namespace) -> Reconstruction:

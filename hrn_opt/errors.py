@@ -84,9 +84,13 @@ class NoFaceFound(InputError):
 
 
 class FaceNotThere(InputError):
-    """A face number past the last face found. count: how many were."""
+    """A face past the last one that was found.
 
-    value_names = ("face", "count")
+    number: which was asked for, as people count: 1 is the largest, index 0 in Python.
+    count: how many were found.
+    """
+
+    value_names = ("number", "count")
 
 
 class FaceUnusable(InputError):

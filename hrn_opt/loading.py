@@ -10,7 +10,7 @@ from hrn_opt.builtin.model import NAME as BUILTIN
 from hrn_opt.builtin.model import BuiltinModel
 from hrn_opt.errors import ModelMissing, OptionInvalid
 from hrn_opt.pipeline import Reconstructor
-from hrn_opt.runtime import Machine, parse_device, parse_precision
+from hrn_opt.runtime import DeviceInfo, parse_device, parse_precision
 
 HRN = "hrn"
 
@@ -42,7 +42,7 @@ def load(
     on = parse_device(device)
     dtype = parse_precision(precision, on)
     pack = _opened(Path(model) if model != HRN else None)
-    return Reconstructor(HrnModel.load(pack, on, dtype, memory, offload_folder), Machine.of(on, dtype))
+    return Reconstructor(HrnModel.load(pack, on, dtype, memory, offload_folder), DeviceInfo.of(on, dtype))
 
 
 def best_model() -> str:

@@ -1,4 +1,4 @@
-"""The method on one screen: find → align → shape → detail → texture → finish.
+"""The method on one screen: find → align → shape → detail → texture → assemble.
 
 Every front (page, command line, batch) drives `Reconstructor.stream`; every model answers the `FaceModel` protocol.
 """
@@ -19,8 +19,8 @@ from torch import Tensor
 from hrn_opt.errors import FaceNotThere, FaceUnusable, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.output.turntable import turntable
 from hrn_opt.photo import open_photo
-from hrn_opt.photo.quality import judge_face, judge_yaw
-from hrn_opt.runtime import Machine, torch_threads
+from hrn_opt.photo.quality import assess_face, assess_yaw
+from hrn_opt.runtime import DeviceInfo, torch_threads
 from hrn_opt.types import (
     Advice,
     Face,
@@ -44,7 +44,7 @@ _FRACTION_AFTER = {
     Stage.SHAPE: 0.5,
     Stage.DETAIL: 0.8,
     Stage.TEXTURE: 0.95,
-    Stage.FINISH: 1.0,
+    Stage.ASSEMBLE: 1.0,
 }
 
 Answer = TypeVar("Answer")
@@ -67,7 +67,7 @@ class FaceModel(Protocol):
     def yaw_rad(self, shape: Any) -> float: ...  # how far the face is turned from the viewer
     def detail(self, request: Request, shape: Any) -> Any: ...
     def texture(self, request: Request, detail: Any) -> Any: ...
-    def finish(self, request: Request, detail: Any, texture: Any) -> Reconstruction: ...
+    def assemble(self, request: Request, detail: Any, texture: Any) -> Reconstruction: ...
 
 
 class BatchModel(FaceModel, Protocol):
@@ -80,16 +80,26 @@ class BatchModel(FaceModel, Protocol):
 class Reconstructor:
     """A loaded model and the way from a photo to a textured face.
 
-    machine: what the model runs on.
+    device_info: what the model runs on.
     """
 
-    def __init__(self, model: FaceModel, machine: Machine | None = None):
+    def __init__(self, model: FaceModel, device_info: DeviceInfo | None = None):
         self._model = model
-        self.machine = machine or Machine()
+        self._device_info = device_info or DeviceInfo()
 
     @property
     def name(self) -> str:
         return self._model.name
+
+    @property
+    def device(self) -> str:
+        """As torch names it: "cpu", "cuda:1"."""
+        return self._device_info.device
+
+    @property
+    def precision(self) -> str:
+        """The networks' number format: "fp32", "bf16" or "fp16"."""
+        return self._device_info.precision
 
     def find(self, photo) -> tuple[Face, ...]:
         """Every face, largest first.
@@ -124,34 +134,34 @@ class Reconstructor:
         """
         want, size, hints = Want.parse(want), self._checked_size(texture_size), self._checked_hints(hints)
         photo = open_photo(photo)
-        clock = _StageClock(stop, self._model.cpu_threads, self.machine)
+        clock = _StageClock(stop, self._model.cpu_threads, self._device_info)
         if hints.landmarks is not None:
             faces = (self._model.face_at(hints.landmarks),)
         faces = clock.run(Stage.FIND, self.find, photo) if faces is None else faces
         request = Request(photo, _chosen(faces, face), face, want, size, hints)
-        advice = judge_face(photo, request.face)
+        advice = assess_face(photo, request.face)
         yield clock.event(Stage.FIND, faces=faces)
         aligned = clock.run(Stage.ALIGN, self._model.align, request)
         yield clock.event(Stage.ALIGN)
         shape = clock.run(Stage.SHAPE, self._model.shape, request, aligned)
-        advice += judge_yaw(self._model.yaw_rad(shape))
+        advice += assess_yaw(self._model.yaw_rad(shape))
         yield clock.event(Stage.SHAPE)
         if self._model.has_detail:
             shape = clock.run(Stage.DETAIL, self._model.detail, request, shape)
             yield clock.event(Stage.DETAIL)
         texture = clock.run(Stage.TEXTURE, self._model.texture, request, shape)
         yield clock.event(Stage.TEXTURE)
-        result = clock.run(Stage.FINISH, self._finish, stop, request, shape, texture)
+        result = clock.run(Stage.ASSEMBLE, self._assemble, stop, request, shape, texture)
         result = replace(result, timings=clock.timings, advice=advice + result.advice)
-        yield clock.event(Stage.FINISH, reconstruction=result)
+        yield clock.event(Stage.ASSEMBLE, reconstruction=result)
 
-    def reconstruct(self, photo, *, landmarks=None, skin_mask=None, face_widening=None, **options) -> Reconstruction:
+    def reconstruct(self, photo, *, landmarks=None, skin_mask=None, cheek_widening=None, **options) -> Reconstruction:
         """The last event's reconstruction; options as for `stream`.
 
-        landmarks: (68, 2), skin_mask: (224, 224), 0..255 or 0..1, face_widening: as `types.Hints` says, for HRN.
+        landmarks: (68, 2), skin_mask: (224, 224), 0..255 or 0..1, cheek_widening: as `types.Hints` says, for HRN.
         """
-        if not (landmarks is None and skin_mask is None and face_widening is None):
-            options["hints"] = Hints.of(landmarks, skin_mask, face_widening)
+        if not (landmarks is None and skin_mask is None and cheek_widening is None):
+            options["hints"] = Hints.of(landmarks, skin_mask, cheek_widening)
         *_, last = self.stream(photo, **options)
         return last.reconstruction
 
@@ -163,7 +173,7 @@ class Reconstructor:
         texture_size: int = DEFAULT_TEXTURE_SIZE,
         faces: tuple[Face, ...] | None = None,
         stop: threading.Event | None = None,
-        face_widening: float | None = None,
+        cheek_widening: float | None = None,
     ) -> tuple[Reconstruction, ...]:
         """Every face, each as `reconstruct` makes it; several at a time where the model's networks take that.
 
@@ -172,13 +182,19 @@ class Reconstructor:
         `reconstruct` would refuse are left out; where no other is, FaceUnusable is raised.
         """
         want, size = Want.parse(want), self._checked_size(texture_size)
-        hints = self._checked_hints(None if face_widening is None else Hints.of(face_widening=face_widening))
+        hints = self._checked_hints(None if cheek_widening is None else Hints.of(cheek_widening=cheek_widening))
         photo = open_photo(photo)
         faces = self.find(photo) if faces is None else faces
         requests = [Request(photo, face, number, want, size, hints) for number, face in enumerate(faces)]
         step = self._model.faces_at_once
         if step == 1:
-            options = {"want": want, "texture_size": size, "faces": faces, "stop": stop, "face_widening": face_widening}
+            options = {
+                "want": want,
+                "texture_size": size,
+                "faces": faces,
+                "stop": stop,
+                "cheek_widening": cheek_widening,
+            }
             outcomes = [_or_refusal(self.reconstruct, photo, face=one.face_index, **options) for one in requests]
         else:
             starts = range(0, len(requests), step)
@@ -190,29 +206,29 @@ class Reconstructor:
 
     def _together(self, requests: list[Request], stop: threading.Event | None) -> list[Reconstruction | FaceUnusable]:
         """As many outcomes as requests; refusals last."""
-        clock = _StageClock(stop, self._model.cpu_threads, self.machine)
-        seen = _Judged.of([_or_refusal(judge_face, request.photo, request.face) for request in requests])
-        requests = seen.kept(requests)
+        clock = _StageClock(stop, self._model.cpu_threads, self._device_info)
+        judged = _Judged.of([_or_refusal(assess_face, request.photo, request.face) for request in requests])
+        requests = judged.kept(requests)
         if not requests:
-            return seen.refusals
+            return judged.refusals
         aligned = clock.run(Stage.ALIGN, _each, self._model.align, requests)
         shapes = clock.run(Stage.SHAPE, self._model.shape_together, aligned)
-        turned = _Judged.of([_or_refusal(judge_yaw, self._model.yaw_rad(shape)) for shape in shapes])
+        turned = _Judged.of([_or_refusal(assess_yaw, self._model.yaw_rad(shape)) for shape in shapes])
         requests, shapes = turned.kept(requests), turned.kept(shapes)
         if not requests:
-            return seen.refusals + turned.refusals
+            return judged.refusals + turned.refusals
         details = clock.run(Stage.DETAIL, self._model.detail_together, shapes)
         textures = clock.run(Stage.TEXTURE, _each, self._model.texture, requests, details)
-        results = clock.run(Stage.FINISH, _each, partial(self._finish, stop), requests, details, textures)
+        results = clock.run(Stage.ASSEMBLE, _each, partial(self._assemble, stop), requests, details, textures)
         shares = tuple(StageTiming(timing.stage, timing.seconds / len(requests)) for timing in clock.timings)
-        advice = [a + b for a, b in zip(turned.kept(seen.advice), turned.advice, strict=True)]
+        advice = [a + b for a, b in zip(turned.kept(judged.advice), turned.advice, strict=True)]
         whole = [
             replace(one, timings=shares, advice=given + one.advice) for one, given in zip(results, advice, strict=True)
         ]
-        return whole + seen.refusals + turned.refusals
+        return whole + judged.refusals + turned.refusals
 
-    def _finish(self, stop: threading.Event | None, request: Request, detail: Any, texture: Any) -> Reconstruction:
-        result = self._model.finish(request, detail, texture)
+    def _assemble(self, stop: threading.Event | None, request: Request, detail: Any, texture: Any) -> Reconstruction:
+        result = self._model.assemble(request, detail, texture)
         if request.want is not Want.TURNTABLE:
             return result
         return replace(result, turntable=turntable(result.mesh, result.texture, stop=stop))
@@ -233,10 +249,10 @@ class Reconstructor:
 class _StageClock:
     """Runs stages one after another, times them, and stops between them when told to."""
 
-    def __init__(self, stop: threading.Event | None, cpu_threads: int, machine: Machine):
+    def __init__(self, stop: threading.Event | None, cpu_threads: int, device_info: DeviceInfo):
         self._stop = stop
         self._cpu_threads = cpu_threads
-        self._machine = machine
+        self._device_info = device_info
         self._seconds: dict[Stage, float] = {}
 
     @property
@@ -249,7 +265,7 @@ class _StageClock:
         start = time.perf_counter()
         with torch.inference_mode(), torch_threads(self._cpu_threads):
             answer = work(*inputs)
-        self._machine.wait()  # else a stage's time, and a stop, would fall to the one after it
+        self._device_info.wait()  # else a stage's time, and a stop, would fall to the one after it
         self._seconds[stage] = time.perf_counter() - start
         return answer
 
@@ -293,6 +309,5 @@ def _chosen(faces: tuple[Face, ...], face: int) -> Face:
         raise OptionInvalid(f"face={face!r} is not possible; use a whole number, 0 for the largest.")
     if not 0 <= face < len(faces):
         many = "1 face was" if len(faces) == 1 else f"{len(faces)} faces were"
-        sentence = f"Face {face} does not exist: {many} found, counted from 0."
-        raise FaceNotThere(sentence, face=face, count=len(faces))
+        raise FaceNotThere(f"There is no face number {face + 1}: {many} found.", number=face + 1, count=len(faces))
     return faces[face]

@@ -44,7 +44,7 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
 
 
-def repeat(step: Callable[[], None], times: int, device: torch.device) -> None:
+def run_repeatedly(step: Callable[[], None], times: int, device: torch.device) -> None:
     """Calls `step`, which changes the same tensors of `device` in place each time, `times` times.
 
     On CUDA the kernels of one call are recorded as a graph and replayed: launching small ones takes longer than they
@@ -123,14 +123,14 @@ def parse_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 @dataclass(frozen=True)
-class Machine:
+class DeviceInfo:
     """What a model runs on.   device: as torch names it, "cpu", "cuda:1".   precision: a name of PRECISIONS."""
 
     device: str = "cpu"
     precision: str = "fp32"
 
     @classmethod
-    def of(cls, device: torch.device, precision: torch.dtype) -> Machine:
+    def of(cls, device: torch.device, precision: torch.dtype) -> DeviceInfo:
         return cls(str(device), next(name for name, dtype in PRECISIONS.items() if dtype is precision))
 
     def wait(self) -> None:

@@ -47,7 +47,7 @@ class Stage(str, Enum):
     SHAPE = "shape"
     DETAIL = "detail"
     TEXTURE = "texture"
-    FINISH = "finish"
+    ASSEMBLE = "assemble"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,18 +159,21 @@ class UVTexture:
     """A square texture; row 0 is v = 1.
 
     rgb: (size, size, 3) uint8, C-contiguous.
-    seen: (size, size) uint8, 255 where the texel comes straight from the photo, 0 where it was mirrored or filled.
+    visibility: (size, size) uint8, 255 where the texel is taken straight from the photo, 0 where it was mirrored or
+    filled.
     """
 
     rgb: np.ndarray
-    seen: np.ndarray
+    visibility: np.ndarray
 
     def __post_init__(self):
         size = self.rgb.shape[0]
         if self.rgb.shape != (size, size, 3) or self.rgb.dtype != np.uint8:
             raise ValueError(f"UVTexture.rgb must be (S, S, 3) uint8, got {self.rgb.shape} {self.rgb.dtype}")
-        if self.seen.shape != (size, size) or self.seen.dtype != np.uint8:
-            raise ValueError(f"UVTexture.seen must be (S, S) uint8, got {self.seen.shape} {self.seen.dtype}")
+        if self.visibility.shape != (size, size) or self.visibility.dtype != np.uint8:
+            raise ValueError(
+                f"UVTexture.visibility must be (S, S) uint8, got {self.visibility.shape} {self.visibility.dtype}"
+            )
 
     @property
     def size(self) -> int:
@@ -207,12 +210,12 @@ class Hints:
 
     landmarks: (68, 2) photo pixels, x right, y down; the face need not be found then.
     skin_mask: (224, 224) 0..1, how far each pixel of HRN's own crop is skin.
-    face_widening: how much the fit's target is widened, 0.03 as published; 0 for the plain crop.
+    cheek_widening: how much the fit's target is widened, 0.03 as published; 0 for the plain crop.
     """
 
     landmarks: Tensor | None = None
     skin_mask: Tensor | None = None
-    face_widening: float = 0.03
+    cheek_widening: float = 0.03
 
     def __post_init__(self):
         for name, shape in (("landmarks", (68, 2)), ("skin_mask", (224, 224))):
@@ -223,17 +226,17 @@ class Hints:
                 raise OptionInvalid(f"{name} must be {shape}, got {tuple(value.shape)}.")
             if not value.isfinite().all():
                 raise OptionInvalid(f"{name} holds values that are no numbers.")
-        if not 0 <= self.face_widening <= 1:
-            raise OptionInvalid(f"face_widening={self.face_widening!r} is not possible; use 0 to 1.")
+        if not 0 <= self.cheek_widening <= 1:
+            raise OptionInvalid(f"cheek_widening={self.cheek_widening!r} is not possible; use 0 to 1.")
 
     @classmethod
-    def of(cls, landmarks=None, skin_mask=None, face_widening: float | None = None) -> Hints:
+    def of(cls, landmarks=None, skin_mask=None, cheek_widening: float | None = None) -> Hints:
         """From arrays, tensors or nested lists; a skin mask with a value above 1 counts as 0..255."""
         points = None if landmarks is None else torch.as_tensor(np.asarray(landmarks, np.float64))
         mask = None if skin_mask is None else torch.as_tensor(np.asarray(skin_mask, np.float32))
         if mask is not None and mask.numel() and mask.max() > 1:
             mask = mask / 255
-        return cls(points, mask, cls.face_widening if face_widening is None else face_widening)
+        return cls(points, mask, cls.cheek_widening if cheek_widening is None else cheek_widening)
 
 
 @dataclass(frozen=True)
@@ -277,7 +280,7 @@ class Reconstruction:
     timings: one entry a stage, in the order run.   turntable: 30 pictures (512, 512, 3) uint8 of the face turning from
     -30° to 30°, when asked for.   detail: when asked for, from models that have it.   advice: what to do better.
 
-    From HRN only, on the CPU, float32 and as published: coefficients: (257,).   texture_float: (256, 256, 3) RGB,
+    From HRN only, on the CPU, float32 and as published: coefficients: (257,).   texture_256: (256, 256, 3) RGB,
     0..1 before clipping.   deformation: (3, 64, 64) and displacement: (1, 256, 256), decimetres.
     mask_source: where the skin mask came from: "graph", "onnx", "outline" or "caller".
     """
@@ -291,7 +294,7 @@ class Reconstruction:
     mesh: Mesh | None = None
     timings: tuple[StageTiming, ...] = ()
     coefficients: Tensor | None = None
-    texture_float: Tensor | None = None
+    texture_256: Tensor | None = None
     deformation: Tensor | None = None
     displacement: Tensor | None = None
     mask_source: str = ""

@@ -15,7 +15,6 @@ from PIL import Image
 
 from hrn_opt.__main__ import main
 from hrn_opt.errors import FaceNotThere, ModelMissing, NoFaceFound, OptionInvalid
-from hrn_opt.runtime import Machine
 from hrn_opt.types import (
     Box,
     Camera,
@@ -35,7 +34,7 @@ class FakeModel:
     """Answers as a model does; the red of a photo's corner says how many faces it has (see save_photo)."""
 
     name = "fake"
-    machine = Machine("cuda:1", "fp16")
+    device, precision = "cuda:1", "fp16"
 
     def __init__(self):
         self.asked = []
@@ -62,7 +61,7 @@ class FakeModel:
         texture = UVTexture(np.full((size, size, 3), 100 + face, np.uint8), np.zeros((size, size), np.uint8))
         timings = (StageTiming(Stage.SHAPE, 0.25), StageTiming(Stage.TEXTURE, 0.125))
         done = Reconstruction(self.name, photo.name, face, faces[face], texture, Camera(torch.eye(4)), mesh, timings)
-        yield StageEvent(Stage.FINISH, 1.0, 0.125, reconstruction=done)
+        yield StageEvent(Stage.ASSEMBLE, 1.0, 0.125, reconstruction=done)
 
 
 def save_photo(path, faces=1):
@@ -287,7 +286,7 @@ def test_hrn_from_photo_to_report(prepared_pack, example_photo, tmp_path, capsys
     assert (report["model"], report["device"], report["precision"]) == ("hrn", "cpu", "fp32")
     (done,) = report["reconstructed"]
     assert (done["mask_source"], done["texture_px"]) == ("graph", 256) and done["vertices"] > 1000
-    assert [stage["stage"] for stage in done["stages"]] == ["align", "shape", "detail", "texture", "finish"]
+    assert [stage["stage"] for stage in done["stages"]] == ["align", "shape", "detail", "texture", "assemble"]
     assert Image.open(tmp_path / "astronaut.png").size == (256, 256)
 
 

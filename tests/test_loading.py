@@ -10,7 +10,6 @@ import hrn_opt
 from hrn_opt.errors import ModelMissing, OptionInvalid, PackDamaged, PackIncomplete
 from hrn_opt.hrn.pack import prepare as prepare_module
 from hrn_opt.hrn.pack.prepared import MANIFEST
-from hrn_opt.runtime import Machine
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def fetched(home, prepared_pack):
 
 def test_auto_without_a_pack_is_the_embedded_model(home):
     model = hrn_opt.load()
-    assert (model.name, model.machine) == ("builtin", Machine("cpu", "fp32"))
+    assert (model.name, model.device, model.precision) == ("builtin", "cpu", "fp32")
 
 
 def test_auto_with_a_prepared_pack_is_hrn(fetched):
@@ -87,7 +86,7 @@ def test_a_prepared_folder_reconstructs(home, prepared_pack):
     model = hrn_opt.load(prepared_pack, device="cpu")
     photo = np.random.default_rng(0).integers(0, 255, (400, 300, 3), np.uint8)
     points = torch.stack([torch.linspace(90, 210, 68), 200 + 60 * torch.sin(torch.arange(68.0))], 1)
-    made = model.reconstruct(photo, landmarks=points, skin_mask=np.ones((224, 224)), face_widening=0, texture_size=256)
+    made = model.reconstruct(photo, landmarks=points, skin_mask=np.ones((224, 224)), cheek_widening=0, texture_size=256)
     assert (made.model, made.mask_source, made.texture.size) == ("hrn", "caller", 256)
     assert not any(home.iterdir())  # it is used where it is
 
@@ -113,7 +112,7 @@ def test_unknown_precisions(fetched, precision):
 
 @pytest.mark.parametrize(("precision", "named"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")])
 def test_the_machine_is_said(fetched, precision, named):
-    assert hrn_opt.load("hrn", device="cpu", precision=precision).machine == Machine("cpu", named)
+    assert hrn_opt.load("hrn", device="cpu", precision=precision).precision == named
 
 
 @pytest.mark.parametrize(
@@ -128,4 +127,4 @@ def test_the_embedded_model_refuses_what_is_hrn_s(home, options):
 
 
 def test_the_embedded_model_takes_what_it_is(home):
-    assert hrn_opt.load("builtin", device="cpu", precision="fp32").machine == Machine()
+    assert hrn_opt.load("builtin", device="cpu", precision="fp32").precision == "fp32"

@@ -10,10 +10,10 @@ import torch
 from hrn_opt.errors import FaceNotThere, FaceTooSmall, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.photo import open_photo
 from hrn_opt.pipeline import Reconstructor
-from hrn_opt.runtime import Machine
+from hrn_opt.runtime import DeviceInfo
 from hrn_opt.types import Box, Camera, Face, Hints, Mesh, Photo, Reconstruction, Stage, UVTexture, Want
 
-STAGES = [Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.FINISH]
+STAGES = [Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.ASSEMBLE]
 PHOTO = Photo(np.full((70, 90, 3), 120, np.uint8), "somebody")
 
 
@@ -64,8 +64,8 @@ class FakeModel:
         size = request.texture_size
         return UVTexture(np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8))
 
-    def finish(self, request, shape, texture):
-        self._note(Stage.FINISH, request, shape, texture)
+    def assemble(self, request, shape, texture):
+        self._note(Stage.ASSEMBLE, request, shape, texture)
         mesh = Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]), torch.zeros(3, 3), torch.zeros(3, 2))
         return Reconstruction(
             model=self.name,
@@ -105,7 +105,7 @@ def test_each_stage_gets_what_the_one_before_gave(fake):
     assert request.photo is PHOTO and request.face is made.face and request.face_index == 1
     assert (request.want, request.texture_size) == (Want.MESH, 777)
     assert inputs[Stage.SHAPE] == (request, "aligned") and inputs[Stage.TEXTURE] == (request, "shaped")
-    assert inputs[Stage.FINISH] == (request, "shaped", made.texture)
+    assert inputs[Stage.ASSEMBLE] == (request, "shaped", made.texture)
     assert (made.model, made.photo_name, made.face_index) == ("fake", "somebody", 1)
     assert made.face.points[0, 0] == 1 and made.texture.size == 777
     assert [timing.stage for timing in made.timings] == STAGES
@@ -161,12 +161,12 @@ def test_landmarks_spare_the_find_stage():
     Reconstructor(model).reconstruct(PHOTO, landmarks=landmarks, skin_mask=np.full((224, 224), 255, np.uint8))
     assert model.stages == STAGES[1:]
     request = model.ran[0][3][0]
-    assert np.array_equal(request.face.points, landmarks) and request.hints.face_widening == 0.03
+    assert np.array_equal(request.face.points, landmarks) and request.hints.cheek_widening == 0.03
     assert (request.hints.skin_mask == 1).all()
 
 
 @pytest.mark.parametrize(
-    "given", [{"landmarks": np.zeros((5, 2))}, {"skin_mask": np.zeros((2, 2))}, {"face_widening": -0.1}]
+    "given", [{"landmarks": np.zeros((5, 2))}, {"skin_mask": np.zeros((2, 2))}, {"cheek_widening": -0.1}]
 )
 def test_hints_that_do_not_fit(given):
     with pytest.raises(OptionInvalid, match=next(iter(given))):
@@ -199,7 +199,7 @@ def test_unknown_want_is_refused_before_any_work(fake):
 
 @pytest.mark.parametrize("face", [2, 99, -1])
 def test_face_past_the_last_one(fake, face):
-    with pytest.raises(FaceNotThere, match=f"Face {face} .*2 faces were found"):
+    with pytest.raises(FaceNotThere, match=f"no face number {face + 1}: 2 faces were found"):
         Reconstructor(fake).reconstruct(PHOTO, face=face)
     assert fake.stages == [Stage.FIND]
 
@@ -256,7 +256,7 @@ def test_stop_between_events():
 def test_a_stage_ends_when_the_device_has_done_it(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
-    for number, _ in enumerate(Reconstructor(FakeModel(), Machine("cuda:1")).stream(PHOTO), 1):
+    for number, _ in enumerate(Reconstructor(FakeModel(), DeviceInfo("cuda:1")).stream(PHOTO), 1):
         assert waited == ["cuda:1"] * number
     list(Reconstructor(FakeModel()).stream(PHOTO))
     assert len(waited) == len(STAGES)  # a CPU needs no waiting for
@@ -286,7 +286,7 @@ def test_real_model_says_no_face(model):
 
 def assert_same(first, second):
     assert np.array_equal(first.texture.rgb, second.texture.rgb)
-    assert np.array_equal(first.texture.seen, second.texture.seen)
+    assert np.array_equal(first.texture.visibility, second.texture.visibility)
     assert torch.equal(first.mesh.vertices, second.mesh.vertices)
     assert torch.equal(first.camera.matrix, second.camera.matrix)
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hrn_opt.runtime import repeat
+from hrn_opt.runtime import run_repeatedly
 
 CUDA = torch.device("cuda:0")
 
@@ -53,13 +53,13 @@ def on_cuda(monkeypatch):
 @pytest.mark.parametrize("times", [0, 1, 3, 4, 100])
 def test_steps_on_cuda_happen_as_often_as_asked(on_cuda, times):
     recorder = on_cuda(Recorder())
-    repeat(recorder.step, times, CUDA)
+    run_repeatedly(recorder.step, times, CUDA)
     assert recorder.done == times and recorder.replays == max(0, times - 3)
 
 
 def test_what_cannot_be_recorded_runs_as_it_is(on_cuda):
     recorder = on_cuda(Recorder(refuses=True))
-    repeat(recorder.step, 100, CUDA)
+    run_repeatedly(recorder.step, 100, CUDA)
     assert recorder.done == 100 and recorder.replays == 0 and not recorder.recording
 
 
@@ -70,12 +70,12 @@ def test_error_of_a_step_is_not_swallowed(on_cuda):
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        repeat(fail, 100, CUDA)
+        run_repeatedly(fail, 100, CUDA)
 
 
 def test_steps_on_a_cpu_are_called_directly():
     recorder = Recorder()
-    repeat(recorder.step, 5, torch.device("cpu"))
+    run_repeatedly(recorder.step, 5, torch.device("cpu"))
     assert recorder.done == 5 and recorder.replays == 0
 
 
@@ -113,7 +113,7 @@ def test_freed_memory_is_kept_for_the_next_tensor():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not at hand")
 def test_recorded_steps_compute_what_plain_ones_do():
     values = torch.zeros(1000, device="cuda")
-    repeat(lambda: values.mul_(0.5).add_(1), 20, values.device)
+    run_repeatedly(lambda: values.mul_(0.5).add_(1), 20, values.device)
     expected = torch.zeros(1000)
     for _ in range(20):
         expected.mul_(0.5).add_(1)

@@ -96,7 +96,7 @@ def test_mesh_checks_each_part(name, value):
 
 
 @pytest.mark.parametrize(
-    "rgb, seen",
+    "rgb, visibility",
     [
         (np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)),
         (np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8)),
@@ -104,9 +104,9 @@ def test_mesh_checks_each_part(name, value):
         (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool)),
     ],
 )
-def test_texture_is_square_bytes(rgb, seen):
+def test_texture_is_square_bytes(rgb, visibility):
     with pytest.raises(ValueError, match="UVTexture"):
-        UVTexture(rgb, seen)
+        UVTexture(rgb, visibility)
 
 
 def test_camera_divides_by_w():

@@ -73,7 +73,7 @@ class Visit:
         """The longest run."""
         self.page.locator("#choices button").first.click()
         self.page.locator("#texture-size label").last.click()
-        self.page.locator("#amount label").last.click()
+        self.page.locator("#want label").last.click()
         self.page.locator("#choices button").first.click()
 
     def create(self) -> None:

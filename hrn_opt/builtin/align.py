@@ -74,9 +74,9 @@ def region_of_points(points: Tensor) -> Region:
 def locate_points(network: AttentionMesh, photo_rgb: np.ndarray, regions: list[Region]) -> list[FacePoints]:
     """One pass of the network over each region, as one batch."""
     crops = torch.stack([crop_region(photo_rgb, region) for region in regions])  # (B, 3, 192, 192)
-    seen = network(crops)
+    output = network(crops)
     return [
-        FacePoints(region.to_photo(seen.points[index]), float(seen.presence[index]))
+        FacePoints(region.to_photo(output.points[index]), float(output.presence[index]))
         for index, region in enumerate(regions)
     ]
 

@@ -110,8 +110,8 @@ def _looked_at(
         one = _apart(candidates.chosen(torch.tensor([index])), known + found)
         if len(one):
             # Beside faces that stand upright most others do: what grades well enough as it stands is not turned.
-            seen = _look_again(networks, views, one, enough=least_grade if known else SURE_GRADE)
-            found = found + _distinct(_above(seen, least_grade), known + found)
+            sightings = _look_again(networks, views, one, enough=least_grade if known else SURE_GRADE)
+            found = found + _distinct(_above(sightings, least_grade), known + found)
     return found
 
 
@@ -151,9 +151,9 @@ def _look_again(networks: BuiltinNetworks, views: Views, one: Candidates, enough
     return sorted(graded, key=lambda sighting: sighting.worth)[-1:]
 
 
-def _locate(networks: BuiltinNetworks, views: Views, seen: Candidates) -> list[FacePoints]:
+def _locate(networks: BuiltinNetworks, views: Views, candidates: Candidates) -> list[FacePoints]:
     """The mesh network's points of each."""
-    regions = [region_of_detection(*pair) for pair in zip(seen.boxes, seen.eyes, strict=True)]
+    regions = [region_of_detection(*pair) for pair in zip(candidates.boxes, candidates.eyes, strict=True)]
     return _locate_in(networks, views, regions)
 
 
@@ -162,12 +162,12 @@ def _locate_in(networks: BuiltinNetworks, views: Views, regions: list[Region]) -
     return [face for batch in batches for face in locate_points(networks.mesh, views.photo_rgb, batch)]
 
 
-def _graded(networks: BuiltinNetworks, views: Views, seen: Candidates) -> list[Sighting]:
+def _graded(networks: BuiltinNetworks, views: Views, candidates: Candidates) -> list[Sighting]:
     """Each with its grade: the detector's score times the mesh's presence, less what its points move in a pass."""
-    first = _locate(networks, views, seen)
+    first = _locate(networks, views, candidates)
     second = _locate_in(networks, views, [region_of_points(one.points) for one in first])
     sightings = []
-    for before, after, score in zip(first, second, seen.scores.tolist(), strict=True):
+    for before, after, score in zip(first, second, candidates.scores.tolist(), strict=True):
         step = float((after.points - before.points)[:, :2].norm(dim=1).mean()) / _eye_distance(after.points)
         sightings.append(Sighting(after, score * after.presence - STEP_COST * step))
     return sightings
@@ -184,13 +184,13 @@ def _look(network: BlazeFace, views: Views, one: Candidates, quarter_turns: tupl
     roll_rad = eye_angle_rad(one.eyes[0])
     regions = [Region(centre_xy, side_px, roll_rad + turns * math.pi / 2) for turns in quarter_turns]
     raw = run_detector(network, [_crop(views, region) * 2 - 1 for region in regions])
-    seen = []
+    candidates = []
     for index, region in enumerate(regions):
         inside = merge(decode(raw.regressors[index], raw.logits[index]))
         offset = (inside.boxes.view(-1, 2, 2).mean(1) - DETECTOR_INPUT_PX / 2).norm(dim=1)
         middle = inside.chosen(offset < LOOK_REACH * DETECTOR_INPUT_PX).chosen(slice(1))
-        seen.append(_to_photo(middle, region))
-    return concatenate(seen)
+        candidates.append(_to_photo(middle, region))
+    return concatenate(candidates)
 
 
 def _crop(views: Views, region: Region) -> Tensor:

@@ -81,10 +81,10 @@ def detect_upright(network: BlazeFace, views: Views) -> Candidates:
     return concatenate([large, merge(concatenate([traces.chosen(traces.scores >= MIN_SCORE), fine]))])
 
 
-def _fine_tiles(views: Views, seen: Candidates) -> list[_Window]:
+def _fine_tiles(views: Views, candidates: Candidates) -> list[_Window]:
     """Those finer tiles that may hold a small face not seen well; all of them when nothing sure was seen."""
-    doubtful = seen.chosen((seen.widths < views.small_px) & (seen.scores < LIKELY_SCORE))
-    all_of_them = not (seen.scores >= SURE_SCORE).any()
+    doubtful = candidates.chosen((candidates.widths < views.small_px) & (candidates.scores < LIKELY_SCORE))
+    all_of_them = not (candidates.scores >= SURE_SCORE).any()
     if max(views.photo_rgb.shape) <= FINE_GAIN * TILED_PX or not (all_of_them or len(doubtful)):
         return []
     tiles = _tiles(resize_longest(views.photo_rgb, FINE_TILED_PX), views.photo_rgb.shape)

@@ -26,7 +26,7 @@ INTERPOLATION = 0.6
 
 
 @dataclass(frozen=True)
-class FaceMesh:
+class CanonicalFace:
     """The canonical face and how to refine it.
 
     canonical: (468, 3) float32 model frame, decimetres.   sharpen: (468, 468) float32, points → control points.
@@ -48,7 +48,7 @@ class FaceMesh:
         return self.subdivide(self.sharpen @ points)
 
 
-def load_face_mesh(path: Path = MESH_PATH) -> FaceMesh:
+def load_face_mesh(path: Path = MESH_PATH) -> CanonicalFace:
     stored = load_file(path)
     faces, uv_faces = stored["faces"].long(), stored["uv_faces"].long()
     count = len(stored["vertices"])
@@ -58,7 +58,7 @@ def load_face_mesh(path: Path = MESH_PATH) -> FaceMesh:
     uv = uv_subdivide(stored["uv_points"])[seams.uv_point]
     outline_distance = _outline_distance(faces, stored["uv_points"][:count])[seams.vertex]
     sharpen, mirror = _sharpen(subdivide, count), stored["mirror"].long()
-    return FaceMesh(stored["vertices"], sharpen, subdivide, seams, uv, outline_distance, mirror)
+    return CanonicalFace(stored["vertices"], sharpen, subdivide, seams, uv, outline_distance, mirror)
 
 
 def _outline_distance(faces: Tensor, uv: Tensor) -> Tensor:

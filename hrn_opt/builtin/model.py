@@ -9,11 +9,11 @@ from torch import Tensor
 
 from hrn_opt.builtin.align import FacePoints, settle_points
 from hrn_opt.builtin.confirm import find_faces
-from hrn_opt.builtin.face_mesh import FaceMesh, load_face_mesh
+from hrn_opt.builtin.face_mesh import CanonicalFace, load_face_mesh
 from hrn_opt.builtin.shape import Shape, fit_shape, with_true_turn
 from hrn_opt.builtin.texture import BakedTexture, FaceLayout, bake_texture, face_layout
 from hrn_opt.builtin.weights import BuiltinNetworks, load_networks
-from hrn_opt.photo.quality import judge_skin
+from hrn_opt.photo.quality import assess_skin
 from hrn_opt.types import Box, Face, Photo, Reconstruction, Request, Want
 
 NAME = "builtin"
@@ -24,7 +24,7 @@ class BuiltinModel:
     """BlazeFace, the attention mesh and the canonical face."""
 
     networks: BuiltinNetworks
-    face_mesh: FaceMesh
+    face_mesh: CanonicalFace
 
     name = NAME
     # The networks are too small to share out: on busy cores two threads wait for each other (medians up to 480 ms).
@@ -66,7 +66,7 @@ class BuiltinModel:
     def texture(self, request: Request, shape: Shape) -> BakedTexture:
         return bake_texture(request.photo.rgb, shape, self.layout, request.texture_size)
 
-    def finish(self, request: Request, shape: Shape, baked: BakedTexture) -> Reconstruction:
+    def assemble(self, request: Request, shape: Shape, baked: BakedTexture) -> Reconstruction:
         return Reconstruction(
             model=self.name,
             photo_name=request.photo.name,
@@ -75,7 +75,7 @@ class BuiltinModel:
             texture=baked.texture,
             camera=shape.camera,
             mesh=shape.mesh if request.want.level >= Want.MESH.level else None,
-            advice=judge_skin(baked.skin.covered_share, baked.skin.clipped_share),
+            advice=assess_skin(baked.skin.covered_share, baked.skin.clipped_share),
         )
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.builtin.face_mesh import FaceMesh
+from hrn_opt.builtin.face_mesh import CanonicalFace
 from hrn_opt.builtin.points import LEFT_EYE, LEFT_EYE_RIM, LIPS, MESH_COUNT, RIGHT_EYE, RIGHT_EYE_RIM
-from hrn_opt.geometry.uv import UVLayout
+from hrn_opt.geometry.uv import UVRaster
 
 REGION_PX = 128
 _EYE_COUNT = 32  # of an eye's points: the lids' edge and the ring round it; further rings lie on the cheek
@@ -82,7 +82,7 @@ class FaceRegions:
         return self.features.any(0) | self.brows
 
 
-def face_regions(face_mesh: FaceMesh, layout: UVLayout) -> FaceRegions:
+def face_regions(face_mesh: CanonicalFace, layout: UVRaster) -> FaceRegions:
     """The maps for a layout whose size is a multiple of REGION_PX."""
     covered = _reduced(layout.covered.float()[None])[0] > 0.9
     u, v = (axis[0] for axis in _texel_uv().split(1))
@@ -115,7 +115,7 @@ def face_regions(face_mesh: FaceMesh, layout: UVLayout) -> FaceRegions:
     )
 
 
-def _memberships(face_mesh: FaceMesh) -> Tensor:
+def _memberships(face_mesh: CanonicalFace) -> Tensor:
     """(M, 7) float32: how far each output vertex belongs to each feature, to the brows, and to the eyes' openings."""
     of_points = torch.zeros(MESH_COUNT, len(_MEMBERSHIPS))
     for column, points in enumerate(_MEMBERSHIPS):
@@ -123,7 +123,7 @@ def _memberships(face_mesh: FaceMesh) -> Tensor:
     return face_mesh.subdivide(of_points)[face_mesh.seams.vertex]
 
 
-def _uv_of(face_mesh: FaceMesh, point: int) -> Tensor:
+def _uv_of(face_mesh: CanonicalFace, point: int) -> Tensor:
     """(2,) u and v of one of the 468 points; of the face itself where the mouth's patch has it too."""
     vertices = (face_mesh.seams.vertex == point).nonzero().squeeze(1)
     return face_mesh.uv[vertices[0]]

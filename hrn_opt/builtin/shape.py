@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.builtin.face_mesh import FaceMesh
+from hrn_opt.builtin.face_mesh import CanonicalFace
 from hrn_opt.builtin.points import MESH_COUNT
 from hrn_opt.geometry.mesh import vertex_normals
 from hrn_opt.types import Camera, Mesh
@@ -53,7 +53,7 @@ class Shape:
     yaw_rad: float
 
 
-def fit_shape(face_mesh: FaceMesh, points: Tensor) -> Shape:
+def fit_shape(face_mesh: CanonicalFace, points: Tensor) -> Shape:
     """points: (478, 3) float32 photo pixels, z negative nearer."""
     upright = points[:MESH_COUNT] * points.new_tensor(UPRIGHT)
     fit = fit_similarity(face_mesh.canonical[list(RIGID_POINTS)], upright[list(RIGID_POINTS)])
@@ -66,15 +66,15 @@ def fit_shape(face_mesh: FaceMesh, points: Tensor) -> Shape:
     return Shape(mesh, _camera(fit), view_normals, -_depth_angle(fit.rotation[:, 0]))
 
 
-def with_true_turn(face_mesh: FaceMesh, points: Tensor) -> Tensor:
+def with_true_turn(face_mesh: CanonicalFace, points: Tensor) -> Tensor:
     """The network's points with the depth that belongs to the face's true turn; x and y stay as they are.
 
     points: (478, 3) float32 photo pixels, z negative nearer. The depth is sheared along the picture of the face's own
     x axis, which leaves a face seen from the front as it is.
     """
     rigid = list(RIGID_POINTS)
-    seen = fit_similarity(face_mesh.canonical[rigid], points[rigid] * points.new_tensor(UPRIGHT))
-    across = seen.rotation[:, 0] * points.new_tensor(UPRIGHT)  # the face's x axis, in the frame of the points
+    pose = fit_similarity(face_mesh.canonical[rigid], points[rigid] * points.new_tensor(UPRIGHT))
+    across = pose.rotation[:, 0] * points.new_tensor(UPRIGHT)  # the face's x axis, in the frame of the points
     seen_rad = _depth_angle(across)
     shear = math.tan(_true_turn_rad(seen_rad)) - math.tan(seen_rad)
     offset = (points[:, :2] - points[rigid, :2].mean(0)) @ F.normalize(across[:2], dim=0)  # (478,) px

@@ -263,15 +263,15 @@ def _up_to_edges(likely: Tensor, guide: Tensor, known: Tensor) -> Tensor:
 
 def _flooded(start: Tensor, passable: Tensor) -> Tensor:
     """(128, 128) bool: what is connected with the start through passable texels, all bool; narrow passages are shut."""
-    halve = REGION_PX // _FLOOD_PX
-    open_ = (F.avg_pool2d(passable[None].float(), halve) > 0.6).float()
-    reached = F.max_pool2d(start[None].float(), halve) * open_
+    half_px = REGION_PX // _FLOOD_PX
+    open_ = (F.avg_pool2d(passable[None].float(), half_px) > 0.6).float()
+    reached = F.max_pool2d(start[None].float(), half_px) * open_
     count = -1.0
     while reached.sum() != count:
         count = reached.sum()
         for _ in range(8):
             reached = F.max_pool2d(reached, 3, stride=1, padding=1) * open_
-    return F.interpolate(reached[None], scale_factor=halve, mode="nearest")[0, 0] > 0
+    return F.interpolate(reached[None], scale_factor=half_px, mode="nearest")[0, 0] > 0
 
 
 def _closed(likely: Tensor, known: Tensor, texels: int) -> Tensor:

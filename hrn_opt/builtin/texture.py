@@ -1,9 +1,9 @@
 """The face's colours on its UV layout: sampled where the photo shows them, mirrored or filled where it does not.
 
-What to trust is decided once on a small map: what is in sight, faces the viewer, and is skin (skin.py). The photo is
-then sampled at the size that was asked for:
+What may be taken is decided once on a small map: what is in sight, faces the viewer, and is skin (skin.py). The photo
+is then sampled at the size that was asked for:
 
-    texture = trust · own + mirror_trust · flip(own) + base
+    texture = blend_weight · own + mirror_weight · flip(own) + base
 
 where own is the photo at each texel, flip its left-right mirror image (the UV layout is symmetric), and base carries
 the fill of unknown texels and the step of light between the two halves, spread smoothly so that no seam shows.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.builtin.face_mesh import FaceMesh
+from hrn_opt.builtin.face_mesh import CanonicalFace
 from hrn_opt.builtin.regions import REGION_PX, FaceRegions, face_regions
 from hrn_opt.builtin.shape import Shape
 from hrn_opt.builtin.skin import SkinMap, skin_map
@@ -32,10 +32,10 @@ from hrn_opt.geometry.projection import (
     texels_per_px,
     visible,
 )
-from hrn_opt.geometry.uv import UVLayout, blur, erode, push_pull, rasterize_layout, resample_rows
+from hrn_opt.geometry.uv import UVRaster, blur, erode, push_pull, rasterize_uv, resample_rows
 from hrn_opt.types import UVTexture
 
-LAYOUT_PX = 512
+RASTER_PX = 512
 ANALYSIS_PX = 256
 
 FACING_FADE = (0.22, 0.6)  # cosine to the viewer: below, stretched pixels; above, fully trusted
@@ -46,7 +46,7 @@ YAW_FADE_RAD = (0.31, 0.66)  # 18°..38°: from here on only the near half is tr
 MIDLINE_FADE_U = 0.06
 FEATHER_TEXELS = 2  # of ANALYSIS_PX
 LEAST_FACING = 0.12  # cosine to the viewer, of texels whose colours say what the face's skin is
-FILL_FADE = (0.2, 0.8)  # trust: what is hardly trusted must not colour what is not
+FILL_FADE = (0.2, 0.8)  # blend weight: what is hardly trusted must not colour what is not
 MOST_STEP_QUANTILE = 0.6  # of the differences that are seen; larger ones are a mole or a curl, not light
 
 
@@ -70,7 +70,7 @@ class Surface:
 
 
 @dataclass(frozen=True)
-class Trust:
+class BlendWeight:
     """How far the photo shows each texel, (256, 256) float32 in 0..1.
 
     full: squarely and unhidden.   slanted: unhidden at any slant, away from the outline.
@@ -82,7 +82,7 @@ class Trust:
 
 @dataclass(frozen=True)
 class Blend:
-    """How a texel is made up: maps (5, h, h) float32 of own trust, mirror trust, and base RGB (0..255)."""
+    """How a texel is made up: maps (5, h, h) float32 of own weight, mirror weight, and base RGB (0..255)."""
 
     maps: Tensor
 
@@ -91,10 +91,10 @@ class Blend:
 class FaceLayout:
     """The embedded model's UV layout.
 
-    uv: LAYOUT_PX texels a side.   regions: what lies where on it.   outline_distance: (M,) UV units, of each vertex.
+    uv: RASTER_PX texels a side.   regions: what lies where on it.   outline_distance: (M,) UV units, of each vertex.
     """
 
-    uv: UVLayout
+    uv: UVRaster
     regions: FaceRegions
     outline_distance: Tensor
 
@@ -107,8 +107,8 @@ class BakedTexture:
     skin: SkinMap
 
 
-def face_layout(face_mesh: FaceMesh) -> FaceLayout:
-    uv = rasterize_layout(face_mesh.uv, face_mesh.seams.faces, LAYOUT_PX)
+def face_layout(face_mesh: CanonicalFace) -> FaceLayout:
+    uv = rasterize_uv(face_mesh.uv, face_mesh.seams.faces, RASTER_PX)
     return FaceLayout(uv, face_regions(face_mesh, uv), face_mesh.outline_distance)
 
 
@@ -125,16 +125,16 @@ def bake_texture(photo_rgb: np.ndarray, shape: Shape, layout: FaceLayout, size: 
     own = coarse.sample(resample_rows(surface.photo_xy, ANALYSIS_PX, 0, ANALYSIS_PX))  # (3, 256, 256)
     unhidden = _reduced(_unhidden(shape, photo_points, surface, photo_rgb.shape[:2]), ANALYSIS_PX)[0]  # (256, 256)
     skin = _skin(own, unhidden, surface, layout.regions)
-    trust = _trust(shape, surface, unhidden, _enlarged(skin.own))
-    blend = _blend(own, trust, _enlarged(layout.regions.skin.float()))
+    blend_weight = _blend_weight(shape, surface, unhidden, _enlarged(skin.own))
+    blend = _blend(own, blend_weight, _enlarged(layout.regions.skin.float()))
     patch = photo_patch(
         photo_rgb, photo_points, CROP_PX_PER_TEXEL * texels_per_px(photo_points, shape.mesh.faces, shape.mesh.uv, size)
     )
     rgb = np.empty((size, size, 3), np.uint8)
-    seen = np.empty((size, size), np.uint8)
+    visibility = np.empty((size, size), np.uint8)
     for start, stop in bands(size):
-        rgb[start:stop], seen[start:stop] = _bake_rows(patch, surface.photo_xy, blend, size, start, stop)
-    return BakedTexture(UVTexture(rgb, seen), skin)
+        rgb[start:stop], visibility[start:stop] = _bake_rows(patch, surface.photo_xy, blend, size, start, stop)
+    return BakedTexture(UVTexture(rgb, visibility), skin)
 
 
 def _skin(own: Tensor, unhidden: Tensor, surface: Surface, regions: FaceRegions) -> SkinMap:
@@ -161,17 +161,17 @@ def _bake_rows(patch: PhotoPatch, positions: Tensor, blend: Blend, size: int, st
     return rgb.numpy(), (maps[0] * 255).round_().to(torch.uint8).numpy()
 
 
-def _blend(own: Tensor, trust: Trust, bare: Tensor) -> Blend:
+def _blend(own: Tensor, blend_weight: BlendWeight, bare: Tensor) -> Blend:
     """What each texel is made of: itself, else its mirror image, else itself at a slant, else a fill of bare skin.
 
     own: (3, 256, 256) the photo's colours.   bare: (256, 256) in 0..1, where there are no eyes, brows or lips.
     """
     mirrored = own.flip(2)
-    mirror_share = (1 - trust.full) * trust.full.flip(1)
-    both = trust.full * trust.full.flip(1) * bare
+    mirror_share = (1 - blend_weight.full) * blend_weight.full.flip(1)
+    both = blend_weight.full * blend_weight.full.flip(1) * bare
     step = _light_step(own - mirrored, both)
-    last_resort = (1 - trust.full - mirror_share) * trust.slanted
-    own_share = trust.full + last_resort
+    last_resort = (1 - blend_weight.full - mirror_share) * blend_weight.slanted
+    own_share = blend_weight.full + last_resort
     known = own_share + mirror_share
     mixed = (own_share * own + mirror_share * (mirrored + step)) / known.clamp(min=1e-6)
     source = bare * fade(known, *FILL_FADE)
@@ -190,12 +190,12 @@ def _light_step(difference: Tensor, both: Tensor) -> Tensor:
     return push_pull(difference.clamp(-most, most) * (both > 0), both)
 
 
-def _trust(shape: Shape, surface: Surface, unhidden: Tensor, skin: Tensor) -> Trust:
+def _blend_weight(shape: Shape, surface: Surface, unhidden: Tensor, skin: Tensor) -> BlendWeight:
     """unhidden, skin: (256, 256) in 0..1."""
     shown = _feathered(unhidden) * skin
     facing, inside = (_reduced(one, ANALYSIS_PX)[0] for one in (surface.facing, surface.outline_distance))
     full = shown * fade(facing, *FACING_FADE) * fade(inside, *RIM_FADE_UV) * _near_half(shape.yaw_rad)
-    return Trust(full, shown * fade(facing, *LAST_RESORT_FADE) * fade(inside, *SLANTED_RIM_FADE_UV))
+    return BlendWeight(full, shown * fade(facing, *LAST_RESORT_FADE) * fade(inside, *SLANTED_RIM_FADE_UV))
 
 
 def _unhidden(shape: Shape, photo_points: Tensor, surface: Surface, photo_size_hw: tuple[int, int]) -> Tensor:

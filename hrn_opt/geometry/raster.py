@@ -147,17 +147,17 @@ def _ordered_bits(depth: Tensor) -> Tensor:
 
 
 def _resolve(keys: Tensor, setup: _Setup, size_hw: tuple[int, int]) -> Fragments:
-    seen = (keys != _EMPTY).nonzero().squeeze(1)  # (P,)
-    winner = keys[seen] & ((1 << _TRIANGLE_BITS) - 1)
-    step = seen - setup.first_pixel[winner] + setup.first_pixel[winner] % size_hw[1]
+    shown = (keys != _EMPTY).nonzero().squeeze(1)  # (P,)
+    winner = keys[shown] & ((1 << _TRIANGLE_BITS) - 1)
+    step = shown - setup.first_pixel[winner] + setup.first_pixel[winner] % size_hw[1]
     dy = torch.div(step, size_hw[1], rounding_mode="floor")
     dx = step - dy * size_hw[1] - setup.first_pixel[winner] % size_hw[1]
     plane = setup.planes.index_select(0, winner)
     values = plane[..., 0] + plane[..., 1] * dx[:, None] + plane[..., 2] * dy[:, None]  # (P, 4)
     triangle = torch.full_like(keys, -1)
-    triangle[seen] = setup.number[winner]
+    triangle[shown] = setup.number[winner]
     barycentric = values.new_zeros(len(keys), 3)
-    barycentric[seen] = values[:, :3]
+    barycentric[shown] = values[:, :3]
     depth = values.new_full((len(keys),), torch.inf)
-    depth[seen] = values[:, 3]
+    depth[shown] = values[:, 3]
     return Fragments(triangle.view(size_hw), barycentric.view(*size_hw, 3), depth.view(size_hw))

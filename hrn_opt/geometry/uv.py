@@ -19,7 +19,7 @@ GUTTER_TEXELS = 4  # so that resampling at the layout's rim, and across its slit
 
 
 @dataclass(frozen=True)
-class UVLayout:
+class UVRaster:
     """Which vertices each texel lies between.
 
     size: texels a side.   map: from vertices (N, C) to texels (size², C); 0 far from any triangle, and continued by
@@ -35,22 +35,22 @@ class UVLayout:
         return self.map(values).T.reshape(-1, self.size, self.size)
 
 
-def rasterize_layout(uv: Tensor, faces: Tensor, size: int) -> UVLayout:
+def rasterize_uv(uv: Tensor, faces: Tensor, size: int) -> UVRaster:
     """The layout of a mesh with one UV per vertex.
 
     uv: (N, 2) in 0..1, v up.   faces: (F, 3) int64.
     """
     points = torch.stack([uv[:, 0] * size, (1 - uv[:, 1]) * size, torch.zeros_like(uv[:, 0])], 1)
-    seen = rasterize(points, faces, (size, size))
-    triangle = _grown(seen.triangle, GUTTER_TEXELS).flatten()
+    fragments = rasterize(points, faces, (size, size))
+    triangle = _grown(fragments.triangle, GUTTER_TEXELS).flatten()
     mapped = triangle >= 0
     texel = mapped.nonzero().squeeze(1)
     corners = faces[triangle[texel]]  # (T, 3)
-    weights = seen.barycentric.view(-1, 3)[texel]
-    gutter = ~seen.covered.flatten()[texel]
+    weights = fragments.barycentric.view(-1, 3)[texel]
+    gutter = ~fragments.covered.flatten()[texel]
     weights[gutter] = _rim_weights(points[corners[gutter], :2], texel[gutter], size)
     offsets = 3 * (mapped.cumsum(0) - mapped.long())
-    return UVLayout(size, SparseMap(corners.flatten().int(), offsets.int(), weights.flatten()), seen.covered)
+    return UVRaster(size, SparseMap(corners.flatten().int(), offsets.int(), weights.flatten()), fragments.covered)
 
 
 def _grown(triangle: Tensor, texels: int) -> Tensor:

@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrn_opt.geometry.uv import UVLayout, rasterize_layout
+from hrn_opt.geometry.uv import UVRaster, rasterize_uv
 from hrn_opt.hrn import stages
 from hrn_opt.hrn.align.face_crop import Crops, align, to_unit
 from hrn_opt.hrn.align.skin_mask import SkinMask
-from hrn_opt.hrn.align.widening import widen
+from hrn_opt.hrn.align.widening import widen_cheeks
 from hrn_opt.hrn.batch import joined, one_of
 from hrn_opt.hrn.find.faces import FindNetworks, WorkingPhoto, find_faces, working_photo
 from hrn_opt.hrn.loading import offload
 from hrn_opt.hrn.loading.build import load_assets
 from hrn_opt.hrn.loading.memory_plan import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
-from hrn_opt.hrn.output.detail_maps import DenseGrid, dense_grid, detail_maps
+from hrn_opt.hrn.output.detail_maps import TexelMesh, detail_maps, texel_mesh
 from hrn_opt.hrn.output.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.morphable import Coefficients
-from hrn_opt.hrn.texture.upsample import LAYOUT_PX, Seen, enlarge
+from hrn_opt.hrn.texture.upsample import RASTER_PX, PhotoView, upsample_texture
 from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
 
@@ -52,22 +52,22 @@ class Aligned:
 @dataclass(frozen=True)
 class Shaped:
     aligned: Aligned
-    low: stages.Base
+    coarse: stages.CoarseShape
 
 
 @dataclass(frozen=True)
 class Detailed:
     aligned: Aligned
-    low: stages.Base
-    fine: stages.Detail
+    coarse: stages.CoarseShape
+    detailed: stages.DetailedShape
 
 
 @dataclass(frozen=True)
-class Painted:
-    """texture: as asked for.   official: (256, 256, 3) float32 RGB 0..1, as published, before clipping."""
+class TextureResult:
+    """texture: as asked for.   texture_256: (256, 256, 3) float32 RGB 0..1, as published, before clipping."""
 
     texture: UVTexture
-    official: Tensor
+    texture_256: Tensor
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ class HrnModel:
         return offload.skin_mask(self.pack, self.plan, self.offload_folder)
 
     @cached_property
-    def layout(self) -> UVLayout:
+    def uv_raster(self) -> UVRaster:
         """The pack's UV layout for sampling photos; the published one, of 256 px, is assets.grid."""
-        return rasterize_layout(self.assets.uv.cpu(), self.assets.morphable.triangles.cpu(), LAYOUT_PX)
+        return rasterize_uv(self.assets.uv.cpu(), self.assets.morphable.triangles.cpu(), RASTER_PX)
 
     @cached_property
-    def dense_grid(self) -> DenseGrid:
-        return dense_grid(self.assets.uv.cpu(), self.assets.morphable.triangles.cpu())
+    def texel_mesh(self) -> TexelMesh:
+        return texel_mesh(self.assets.uv.cpu(), self.assets.morphable.triangles.cpu())
 
     @property
     def faces_at_once(self) -> int:
@@ -153,47 +153,49 @@ class HrnModel:
         return self.shape_together([aligned])[0]
 
     def yaw_rad(self, shape: Shaped) -> float:
-        return float(Coefficients.split(shape.low.coefficients).angles[0, 1])
+        return float(Coefficients.split(shape.coarse.coefficients).angles[0, 1])
 
     def detail(self, request: Request, shape: Shaped) -> Detailed:
         return self.detail_together([shape])[0]
 
     def shape_together(self, aligned: Sequence[Aligned]) -> list[Shaped]:
         images = torch.stack([face.crops.image for face in aligned]).to(self.device)  # (B, 3, 224, 224)
-        low = stages.base(self.networks, self.assets, images)
-        return [Shaped(face, one_of(low, index)) for index, face in enumerate(aligned)]
+        coarse = stages.coarse_shape(self.networks, self.assets, images)
+        return [Shaped(face, one_of(coarse, index)) for index, face in enumerate(aligned)]
 
     def detail_together(self, shapes: Sequence[Shaped]) -> list[Detailed]:
         images = torch.stack([face.aligned.crops.detail for face in shapes]).to(self.device)  # (B, 3, 512, 512)
         skin = torch.cat([face.aligned.skin for face in shapes])
-        low = joined([face.low for face in shapes])
-        fine = stages.detail(self.networks, self.assets, low, images, skin)
-        return [Detailed(face.aligned, face.low, one_of(fine, index)) for index, face in enumerate(shapes)]
+        coarse = joined([face.coarse for face in shapes])
+        detailed = stages.detailed_shape(self.networks, self.assets, coarse, images, skin)
+        return [Detailed(face.aligned, face.coarse, one_of(detailed, index)) for index, face in enumerate(shapes)]
 
-    def texture(self, request: Request, detail: Detailed) -> Painted:
-        aligned, fine = detail.aligned, detail.fine
-        fitted = stages.texture(self.assets, detail.low, fine, aligned.target)
-        colours, skin = fitted.texture[0].cpu(), fine.seen[0, 0].cpu()  # (3, 256, 256), (256, 256)
-        official = colours.permute(1, 2, 0)
+    def texture(self, request: Request, detail: Detailed) -> TextureResult:
+        aligned, detailed = detail.aligned, detail.detailed
+        fitted = stages.texture(self.assets, detail.coarse, detailed, aligned.target)
+        colours, skin = fitted.texture[0].cpu(), detailed.valid_mask[0, 0].cpu()  # (3, 256, 256), (256, 256)
+        texture_256 = colours.permute(1, 2, 0)
         if request.texture_size == UV_PX:
-            return Painted(UVTexture(_to_bytes(official), _to_bytes(skin)), official)
+            return TextureResult(UVTexture(_to_bytes(texture_256), _to_bytes(skin)), texture_256)
         rendering = fitted.renderings[0]
-        seen = Seen(
+        view = PhotoView(
             screen=rendering.screen.cpu(),
-            buffer=rendering.seen.cpu(),
+            fragments=rendering.fragments.cpu(),
             placement=aligned.crops.placement,
             photo_size_hw=aligned.working.photo_size_hw,
-            facing=fine.normals[0, 2].cpu(),  # orthographic: the viewer is ten face lengths away
+            facing=detailed.normals[0, 2].cpu(),  # orthographic: the viewer is ten face lengths away
             skin=skin,
         )
         triangles, uv = self.assets.morphable.triangles.cpu(), self.assets.uv.cpu()
-        painted = enlarge(request.photo.rgb, seen, triangles, uv, self.layout, colours, request.texture_size)
-        return Painted(painted, official)
+        upsampled = upsample_texture(
+            request.photo.rgb, view, triangles, uv, self.uv_raster, colours, request.texture_size
+        )
+        return TextureResult(upsampled, texture_256)
 
-    def finish(self, request: Request, detail: Detailed, texture: Painted) -> Reconstruction:
+    def assemble(self, request: Request, detail: Detailed, texture: TextureResult) -> Reconstruction:
         with_mesh = request.want.level >= Want.MESH.level
-        mesh = face_mesh(detail.fine.vertices[0], self.assets) if with_mesh else None
-        displacement = detail.fine.displacement[0].cpu()
+        mesh = face_mesh(detail.detailed.vertices[0], self.assets) if with_mesh else None
+        displacement = detail.detailed.displacement[0].cpu()
         with_detail = request.want.level >= Want.DETAIL.level
         return Reconstruction(
             model=self.name,
@@ -203,12 +205,12 @@ class HrnModel:
             texture=texture.texture,
             camera=_camera(detail.aligned),
             mesh=mesh,
-            coefficients=detail.low.coefficients[0].cpu(),
-            texture_float=texture.official,
-            deformation=detail.fine.deformation[0].cpu(),
+            coefficients=detail.coarse.coefficients[0].cpu(),
+            texture_256=texture.texture_256,
+            deformation=detail.detailed.deformation[0].cpu(),
             displacement=displacement,
             mask_source=detail.aligned.mask_source,
-            detail=detail_maps(mesh, displacement[0], self.dense_grid) if with_detail else None,
+            detail=detail_maps(mesh, displacement[0], self.texel_mesh) if with_detail else None,
         )
 
     def _working(self, photo: Photo) -> WorkingPhoto:
@@ -233,10 +235,10 @@ class HrnModel:
 
     def _target(self, request: Request, crops: Crops) -> np.ndarray:
         """(224, 224, 3) uint8: the crop, its face widened as the published fit wants it."""
-        if request.hints.face_widening == 0:
+        if request.hints.cheek_widening == 0:
             return crops.rgb
         find = self.find_networks
-        return widen(find.retinaface, find.landmarks106, [crops.rgb], request.hints.face_widening)[0]
+        return widen_cheeks(find.retinaface, find.landmarks106, [crops.rgb], request.hints.cheek_widening)[0]
 
 
 def _camera(aligned: Aligned) -> Camera:

@@ -13,7 +13,7 @@ from hrn_opt.hrn.shape.detail import detail_normals, high_displacement, mid_defo
 from hrn_opt.hrn.shape.morphable import Coefficients, MorphableModel, Pose, pose_of, shade, to_camera
 from hrn_opt.hrn.texture.fit import Rendering, fit_texture, rendering_of
 from hrn_opt.hrn.texture.retouch import de_retouch
-from hrn_opt.hrn.uv import UVGrid, unwrap
+from hrn_opt.hrn.uv import OfficialUVRaster, unwrap
 
 
 class Networks(Protocol):
@@ -33,7 +33,7 @@ class Assets:
     """
 
     morphable: MorphableModel
-    grid: UVGrid
+    grid: OfficialUVRaster
     deform: SparseMap
     uv: Tensor
     alpha: Tensor
@@ -41,7 +41,7 @@ class Assets:
 
 
 @dataclass(frozen=True)
-class Base:
+class CoarseShape:
     """Low frequency: what the coefficients say.
 
     coefficients: (B, 257).   shape: (B, N, 3) model's own frame.   pose: into the viewer's frame.
@@ -53,12 +53,12 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Detail:
+class DetailedShape:
     """Mid and high frequency.
 
     vertices: (B, N, 3) deformed, viewer's frame.   deformation: (B, 3, 64, 64).   displacement: (B, 1, 256, 256).
     normals: (B, 3, 256, 256) of the displaced surface, viewer's frame.   albedo: (B, 3, 256, 256) de-retouched.
-    seen: (B, 1, 256, 256) how far the photo shows each texel.
+    valid_mask: (B, 1, 256, 256) 0..1, how far the photo shows skin at each texel.
     """
 
     vertices: Tensor
@@ -66,32 +66,36 @@ class Detail:
     displacement: Tensor
     normals: Tensor
     albedo: Tensor
-    seen: Tensor
+    valid_mask: Tensor
 
 
-def base(networks: Networks, assets: Assets, images: Tensor) -> Base:
+def coarse_shape(networks: Networks, assets: Assets, images: Tensor) -> CoarseShape:
     """images: (B, 3, 224, 224) RGB 0..1."""
     coefficients = networks.recon(images)
     parts = Coefficients.split(coefficients)
-    return Base(coefficients, assets.morphable.shape(parts), pose_of(parts))
+    return CoarseShape(coefficients, assets.morphable.shape(parts), pose_of(parts))
 
 
-def detail(networks: Networks, assets: Assets, low: Base, detail_images: Tensor, skin: Tensor) -> Detail:
+def detailed_shape(
+    networks: Networks, assets: Assets, coarse: CoarseShape, detail_images: Tensor, skin: Tensor
+) -> DetailedShape:
     """detail_images: (B, 3, 512, 512) RGB 0..1.   skin: (B, 1, 224, 224) skin mask 0..1."""
-    camera_map = assets.grid.interpolate(to_camera(low.pose.apply(low.shape)))
-    position = assets.grid.interpolate(low.shape)
+    camera_map = assets.grid.interpolate(to_camera(coarse.pose.apply(coarse.shape)))
+    position = assets.grid.interpolate(coarse.shape)
     texture = unwrap(camera_map, detail_images)
-    seen = smooth_mask(unwrap(camera_map, skin))
-    albedo = de_retouch(networks.de_retouch, assets.morphable.albedo_map(Coefficients.split(low.coefficients)), texture)
-    deformation = mid_deformation(networks.mid, assets.alpha, position, texture, seen)
-    shape = low.shape + _at_vertices(assets.deform, deformation)
-    vertices = low.pose.apply(shape)
+    valid_mask = smooth_mask(unwrap(camera_map, skin))
+    albedo = de_retouch(
+        networks.de_retouch, assets.morphable.albedo_map(Coefficients.split(coarse.coefficients)), texture
+    )
+    deformation = mid_deformation(networks.mid, assets.alpha, position, texture, valid_mask)
+    shape = coarse.shape + _at_vertices(assets.deform, deformation)
+    vertices = coarse.pose.apply(shape)
     texture = unwrap(assets.grid.interpolate(to_camera(vertices)), detail_images)
-    displacement = high_displacement(networks.high, assets.beta, position, texture, deformation, seen)
-    vertex_normals = assets.morphable.normals(shape) @ low.pose.rotation
+    displacement = high_displacement(networks.high, assets.beta, position, texture, deformation, valid_mask)
+    vertex_normals = assets.morphable.normals(shape) @ coarse.pose.rotation
     surface = assets.grid.interpolate(torch.cat([vertices, vertex_normals], 2))  # (B, 6, 256, 256)
     normals = detail_normals(surface[:, :3], surface[:, 3:], displacement)
-    return Detail(vertices, deformation, displacement, normals, albedo, seen)
+    return DetailedShape(vertices, deformation, displacement, normals, albedo, valid_mask)
 
 
 @dataclass(frozen=True)
@@ -102,15 +106,15 @@ class Fitted:
     renderings: tuple[Rendering, ...]
 
 
-def texture(assets: Assets, low: Base, fine: Detail, targets: Tensor) -> Fitted:
+def texture(assets: Assets, coarse: CoarseShape, detailed: DetailedShape, targets: Tensor) -> Fitted:
     """The shaded texture, fitted to the photo.
 
     targets: (B, 3, 224, 224) what the fit should meet.
     """
-    light = Coefficients.split(low.coefficients).light
-    colour = shade(fine.normals.flatten(2), light).view_as(fine.albedo) * fine.albedo
+    light = Coefficients.split(coarse.coefficients).light
+    colour = shade(detailed.normals.flatten(2), light).view_as(detailed.albedo) * detailed.albedo
     triangles = assets.morphable.triangles
-    renderings = tuple(rendering_of(camera, triangles, assets.uv) for camera in to_camera(fine.vertices))
+    renderings = tuple(rendering_of(camera, triangles, assets.uv) for camera in to_camera(detailed.vertices))
     fitted = map(fit_texture, colour, targets, renderings)
     return Fitted(torch.stack(list(fitted)), renderings)
 

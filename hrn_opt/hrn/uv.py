@@ -18,7 +18,7 @@ UV_PX = 256
 
 
 @dataclass(frozen=True)
-class UVGrid:
+class OfficialUVRaster:
     """The pack's UV layout, rasterised once.
 
     corners: (T, 3) int64, the vertices of the triangle at each covered texel.   weights: (T, 3) float32; PARITY: they

@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from hrn_opt.errors import OptionInvalid, OutputUnwritable
-from hrn_opt.output.glb import GENERATOR, EncodedImage, Look, glb, mesh_arrays
+from hrn_opt.output.glb import GENERATOR, EncodedImage, MaterialSpec, glb, mesh_arrays
 from hrn_opt.output.turntable import webp_bytes
 from hrn_opt.types import DetailMaps, Mesh, Reconstruction, Want
 
@@ -119,19 +119,19 @@ def glb_bytes(reconstruction: Reconstruction, textured: bool = True) -> bytes:
     that JPEG (quality 95, full chroma). Otherwise grey clay that takes the viewer's light.
     """
     mesh = _mesh_of(reconstruction)
-    return glb(mesh, Look(_embedded(reconstruction.texture.rgb), lit=False) if textured else Look())
+    return glb(mesh, MaterialSpec(_embedded(reconstruction.texture.rgb), lit=False) if textured else MaterialSpec())
 
 
 def lit_glb_bytes(reconstruction: Reconstruction) -> bytes:
     """The mesh with its texture, normal map and tangents; it takes the viewer's light on top of the photo's."""
     maps = _detail_of(reconstruction)
     normal_map = EncodedImage(png_bytes(maps.normal_map), "image/png")
-    return glb(_mesh_of(reconstruction), Look(_embedded(reconstruction.texture.rgb), normal_map=normal_map))
+    return glb(_mesh_of(reconstruction), MaterialSpec(_embedded(reconstruction.texture.rgb), normal_map=normal_map))
 
 
 def dense_glb_bytes(reconstruction: Reconstruction) -> bytes:
     """The displaced surface with the texture; it takes the viewer's light, as `lit_glb_bytes` does."""
-    return glb(_detail_of(reconstruction).dense_mesh, Look(_embedded(reconstruction.texture.rgb)))
+    return glb(_detail_of(reconstruction).dense_mesh, MaterialSpec(_embedded(reconstruction.texture.rgb)))
 
 
 def displacement_range_mm(displacement_map: np.ndarray) -> int:
@@ -231,7 +231,7 @@ def contents_of(reconstruction: Reconstruction, formats: tuple[str, ...], stem: 
         contents[f"{stem}.png"] = png_bytes(texture_rgb)
     if "glb" in formats:
         contents[f"{stem}.glb"] = glb(
-            _mesh_of(reconstruction), Look(_embedded(texture_rgb, contents.get(f"{stem}.png")), lit=False)
+            _mesh_of(reconstruction), MaterialSpec(_embedded(texture_rgb, contents.get(f"{stem}.png")), lit=False)
         )
     if "obj" in formats:
         contents[f"{stem}.obj"] = obj_text(_mesh_of(reconstruction), f"{stem}.mtl").encode()

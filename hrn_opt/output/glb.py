@@ -56,7 +56,7 @@ class EncodedImage:
 
 
 @dataclass(frozen=True)
-class Look:
+class MaterialSpec:
     """What a mesh is covered with.
 
     texture: None for grey clay.   lit: takes the viewer's light; without, the texture is shown as it is.
@@ -69,10 +69,10 @@ class Look:
 
     def __post_init__(self):
         if self.normal_map is not None and not (self.texture and self.lit):
-            raise ValueError("Look.normal_map needs a texture that is lit")
+            raise ValueError("MaterialSpec.normal_map needs a texture that is lit")
 
 
-def glb(mesh: Mesh, look: Look) -> bytes:
+def glb(mesh: Mesh, look: MaterialSpec) -> bytes:
     """The GLB container."""
     import pygltflib as gltf  # here, as the command line and the page start without it
 
@@ -110,7 +110,7 @@ def _tangents(mesh: Mesh, arrays: MeshArrays) -> np.ndarray:
     return np.ascontiguousarray(vertex_tangents(mended).detach().cpu().numpy(), np.float32)
 
 
-def _add_images(gltf, document, blob: _Blob, look: Look) -> None:
+def _add_images(gltf, document, blob: _Blob, look: MaterialSpec) -> None:
     """Puts the look's images into the document, in the order that the material counts them."""
     images = {"texture": look.texture, "normal": look.normal_map}
     images = {name: image for name, image in images.items() if image}
@@ -125,7 +125,7 @@ def _add_images(gltf, document, blob: _Blob, look: Look) -> None:
         document.extensionsUsed = ["KHR_materials_unlit"]
 
 
-def _skin(gltf, look: Look):
+def _skin(gltf, look: MaterialSpec):
     base = gltf.PbrMetallicRoughness(
         baseColorTexture=gltf.TextureInfo(index=0),
         metallicFactor=0.0,

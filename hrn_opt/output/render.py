@@ -19,12 +19,12 @@ FILL = 0.86  # of the picture that the face takes
 
 def render(mesh: Mesh, texture: UVTexture, camera: Camera, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """What the camera sees of the mesh, unlit, one sample a pixel: ((H, W, 3) float32 in 0..255, (H, W) bool)."""
-    seen = rasterize(camera.project(mesh.vertices), mesh.faces, size_hw)
-    uv = interpolate(seen, mesh.uv, mesh.faces)  # (H, W, 2)
+    fragments = rasterize(camera.project(mesh.vertices), mesh.faces, size_hw)
+    uv = interpolate(fragments, mesh.uv, mesh.faces)  # (H, W, 2)
     image = torch.from_numpy(texture.rgb).permute(2, 0, 1)[None].float()
     grid = torch.stack([2 * uv[..., 0] - 1, 1 - 2 * uv[..., 1]], -1)[None]
     colour = F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0]
-    return colour.permute(1, 2, 0), seen.covered
+    return colour.permute(1, 2, 0), fragments.covered
 
 
 def portrait(mesh: Mesh, texture: UVTexture, yaw_rad: float, size_hw: tuple[int, int]) -> np.ndarray:

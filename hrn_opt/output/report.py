@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 
 from hrn_opt import __version__
-from hrn_opt.runtime import Machine
 from hrn_opt.types import Face, Photo, Reconstruction
 
 _PACKAGES = ("torch", "numpy", "pillow")
@@ -28,14 +27,17 @@ class FaceOutput:
 class PhotoRun:
     """One photo's way through the command line.
 
-    source: the photo's path as it was given.   faces: all that were found, largest first.
+    source: the photo's path as it was given.
+    device, precision: what the model ran on, and in which number format.
+    faces: all that were found, largest first.
     find_seconds: opening is not counted, nor is loading the model.
     """
 
     source: str
     photo: Photo
     model: str
-    machine: Machine
+    device: str
+    precision: str
     faces: tuple[Face, ...]
     find_seconds: float
     outputs: tuple[FaceOutput, ...]
@@ -49,8 +51,8 @@ def run_report(run: PhotoRun) -> dict:
         "width": width,
         "height": height,
         "model": run.model,
-        "device": run.machine.device,
-        "precision": run.machine.precision,
+        "device": run.device,
+        "precision": run.precision,
         "find_seconds": round(run.find_seconds, _SECONDS_DIGITS),
         "faces": [_face(index, face) for index, face in enumerate(run.faces)],
         "reconstructed": [_output(output) for output in run.outputs],

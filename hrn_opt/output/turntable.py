@@ -52,8 +52,8 @@ def _no_finer_than(texture: UVTexture, size: int) -> UVTexture:
     """The texture shrunk to at most size: a finer one would shimmer, and be turned into floats for each picture."""
     if texture.size <= size:
         return texture
-    rgb, seen = (
+    rgb, visibility = (
         np.array(Image.fromarray(values).resize((size, size), Image.Resampling.BOX))
-        for values in (texture.rgb, texture.seen)
+        for values in (texture.rgb, texture.visibility)
     )
-    return UVTexture(rgb, seen)
+    return UVTexture(rgb, visibility)

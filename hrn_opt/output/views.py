@@ -58,13 +58,13 @@ def _shaded(points: Tensor, mesh: Mesh, camera: Camera, size_hw: tuple[int, int]
     """
     fine_hw = size_hw[0] * SUPERSAMPLING, size_hw[1] * SUPERSAMPLING
     fine = points * points.new_tensor([SUPERSAMPLING, SUPERSAMPLING, 1.0])
-    seen = rasterize(fine, mesh.faces, fine_hw)
+    fragments = rasterize(fine, mesh.faces, fine_hw)
     # The viewer's place is where x, y and w of the projection vanish together; for parallel rays it is a direction.
     viewer = torch.linalg.svd(camera.matrix[[0, 1, 3]].double())[2][3].float()
     to_viewer = F.normalize(viewer[:3] - viewer[3] * mesh.vertices, dim=1)
     facing = (mesh.normals * to_viewer).sum(1, keepdim=True).abs()  # a mask is seen from behind as well
-    light = _AMBIENT + (1 - _AMBIENT) * interpolate(seen, facing, mesh.faces)[..., 0]
-    cover = seen.covered.float()
+    light = _AMBIENT + (1 - _AMBIENT) * interpolate(fragments, facing, mesh.faces)[..., 0]
+    cover = fragments.covered.float()
     layers = torch.stack([light * cover, cover])[None]
     return F.avg_pool2d(layers, SUPERSAMPLING)[0].permute(1, 2, 0)
 

@@ -26,12 +26,12 @@ CLIPPED_SHARE = 0.03
 _SAMPLES_A_SIDE = 200  # pixels looked at for the brightness
 
 
-def judge_face(photo: Photo, face: Face) -> tuple[Advice, ...]:
+def assess_face(photo: Photo, face: Face) -> tuple[Advice, ...]:
     """What would make a better result; raises FaceTooSmall or PhotoTooDark where there would be none."""
     return (*_judge_size(face), *_judge_light(photo, face))
 
 
-def judge_yaw(yaw_rad: float) -> tuple[Advice, ...]:
+def assess_yaw(yaw_rad: float) -> tuple[Advice, ...]:
     """The same for how far the face is turned from the viewer, either way; raises FaceTurnedTooFar."""
     yaw_deg = abs(math.degrees(yaw_rad))
     if yaw_deg > MOST_YAW_DEG:
@@ -47,7 +47,7 @@ def judge_yaw(yaw_rad: float) -> tuple[Advice, ...]:
     return (Advice("FaceTurned", message, {"yaw_deg": round(yaw_deg)}),)
 
 
-def judge_skin(covered_share: float, clipped_share: float) -> tuple[Advice, ...]:
+def assess_skin(covered_share: float, clipped_share: float) -> tuple[Advice, ...]:
     """What would make a better texture.
 
     covered_share, clipped_share: of the face's middle, what something covers, and what is burnt out to white, 0..1.

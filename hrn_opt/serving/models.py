@@ -49,7 +49,7 @@ class ModelState:
         return self.key == "ready"
 
 
-class Source(Protocol):
+class ModelProvider(Protocol):
     """Where a worker gets its models from."""
 
     def resolve(self, choice: ModelChoice) -> ModelChoice: ...
@@ -116,7 +116,7 @@ def _state_of_hrn() -> tuple[str, str]:
     return "missing", "./start.sh fetch gets it (1.1 GB)."
 
 
-class Shelf:
+class ModelCache:
     """The models one thread holds; no other thread may use them.
 
     most: how many. The longest unused one makes room, and a model in another precision takes the first one's place.

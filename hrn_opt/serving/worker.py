@@ -18,7 +18,7 @@ from typing import Any
 
 from hrn_opt.errors import DeadlinePassed, OutOfMemory, QueueFull, Stopped
 from hrn_opt.runtime import free_unused, ran_out_of_memory
-from hrn_opt.serving.models import Model, ModelChoice, Shelf, Source
+from hrn_opt.serving.models import Model, ModelCache, ModelChoice, ModelProvider
 from hrn_opt.types import Face, Photo, StageEvent
 
 log = logging.getLogger(__name__)
@@ -81,15 +81,18 @@ class Worker:
     """
 
     def __init__(
-        self, source: Source, limits: WorkerLimits = WorkerLimits(), after_photo: Callable[[], None] | None = None
+        self,
+        provider: ModelProvider,
+        limits: WorkerLimits = WorkerLimits(),
+        after_photo: Callable[[], None] | None = None,
     ):
-        self._source = source
+        self._provider = provider
         self._limits = limits
         self._after_photo = after_photo
         self._jobs: list[_Job] = []
         self._loads = 0  # models being loaded now
         self._lock = threading.Lock()  # of the two above: they change on the event loop and in the worker's threads
-        self._own = threading.local()  # .shelf: the models of the thread
+        self._own = threading.local()  # .models: the models of the thread
         self._threads = ThreadPoolExecutor(limits.concurrency, thread_name_prefix="hrn-opt-worker")
 
     @property
@@ -162,7 +165,7 @@ class Worker:
 
         deadline_s = self._limits.deadline_s
         until = None if deadline_s is None else loop.time() + deadline_s
-        job = self._submit(_Job(self._source.resolve(choice), work, send, stop))
+        job = self._submit(_Job(self._provider.resolve(choice), work, send, stop))
         job.future.add_done_callback(lambda _: send(None))
         try:
             while (event := await _before(events.get(), until, deadline_s)) is not None:
@@ -224,17 +227,17 @@ class Worker:
 
     def _ready(self, choice: ModelChoice, job: _Job | None = None) -> Model:
         """The thread's own model, loaded if need be."""
-        if not hasattr(self._own, "shelf"):
-            self._own.shelf = Shelf(self._source.load, self._limits.most_models)
-        choice = self._source.resolve(choice)
-        if choice in self._own.shelf:
-            return self._own.shelf.model(choice)
+        if not hasattr(self._own, "models"):
+            self._own.models = ModelCache(self._provider.load, self._limits.most_models)
+        choice = self._provider.resolve(choice)
+        if choice in self._own.models:
+            return self._own.models.model(choice)
         if job is not None:
             job.send(Loading(choice))
         with self._lock:
             self._loads += job is None  # a job's thread is counted as running
         try:
-            return self._own.shelf.model(choice)
+            return self._own.models.model(choice)
         finally:
             with self._lock:
                 self._loads -= job is None

@@ -46,7 +46,7 @@ UNREADABLE = (PhotoEmpty, PhotoFormatUnsupported, PhotoUnreadable)
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedFaces:
     """The faces of one photo, as one model counts them.   scale: picture shown / photo."""
 
     photo_path: str
@@ -56,7 +56,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Made:
+class RunResult:
     """What one run made.   everything: one zip of all of it."""
 
     results: tuple[Result, ...]
@@ -64,7 +64,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Job:
     """One press of the button."""
 
     photo: Photo
@@ -75,7 +75,7 @@ class _Asked:
     language: str
 
 
-class _Step(threading.Event):
+class _LinkedStop(threading.Event):
     """The stop flag of one step of a run: raised with the run's own, or alone when the step has ended."""
 
     def __init__(self, run: Run):
@@ -87,19 +87,19 @@ class _Step(threading.Event):
 
 
 @dataclass
-class _Harvest:
+class _FaceResults:
     """What has come of the faces so far.   refusals: of those left out."""
 
     results: list[Result] = field(default_factory=list)
     reconstructions: list[Reconstruction] = field(default_factory=list)
     refusals: list[FaceUnusable] = field(default_factory=list)
 
-    def packed(self, run: Run) -> Made:
+    def packed(self, run: Run) -> RunResult:
         first = self.results[0].files
         if len(self.results) == 1:
-            return Made(tuple(self.results), str(first.everything))
+            return RunResult(tuple(self.results), str(first.everything))
         stem = safe_stem(self.reconstructions[0].photo_name).removesuffix("-face1")
-        return Made(tuple(self.results), str(zip_of_all(self.results, run.folder / f"{stem}.everything.zip")))
+        return RunResult(tuple(self.results), str(zip_of_all(self.results, run.folder / f"{stem}.everything.zip")))
 
     def note(self, ticker: Ticker) -> str:
         """HTML of how long it took, and of what could be better."""
@@ -140,7 +140,7 @@ class Callbacks:
             yield refused(say_error(language, error)), photo_box, *_no_faces()
             return
         picture = await asyncio.to_thread(outlines, photo, faces)
-        found = Found(photo_path, choice, faces, picture.shape[1] / photo.size_hw[1])
+        found = DetectedFaces(photo_path, choice, faces, picture.shape[1] / photo.size_hw[1])
         outlined = await asyncio.to_thread(self._kept, picture, request)
         key = "found_one" if len(faces) == 1 else "found_many"
         yield idle(language, key, count=len(faces)), gr.skip(), *_faces(outlined, found, language)
@@ -149,11 +149,11 @@ class Callbacks:
         self,
         photo_path: str | None,
         texture_size: int,
-        amount: str,
+        want: str,
         face: str,
         model: str,
         precision: str,
-        found: Found | None,
+        found: DetectedFaces | None,
         request: gr.Request,
     ) -> AsyncIterator[tuple[Any, ...]]:
         """Progress as it happens, then the files: progress, texture, GLB, OBJ, everything, and all of it for `show`."""
@@ -168,13 +168,13 @@ class Callbacks:
             photo = await self._open(photo_path, request)
             choice = self._choice(model, precision)
             known = found.faces if found and (found.photo_path, found.choice) == (photo_path, choice) else None
-            asked = _Asked(photo, choice, amount, texture_size, known, language)
-            harvest = _Harvest()
-            async with aclosing(self._work(asked, face, run, ticker, harvest)) as notes:
+            asked = _Job(photo, choice, want, texture_size, known, language)
+            done = _FaceResults()
+            async with aclosing(self._work(asked, face, run, ticker, done)) as notes:
                 async for note in notes:
                     yield _going_on(note)
-            made = await asyncio.to_thread(harvest.packed, run)
-            yield _finished(harvest.note(ticker), made)
+            made = await asyncio.to_thread(done.packed, run)
+            yield _finished(done.note(ticker), made)
         except Stopped:
             yield _ended(ticker.ended(say(language, "stopped")))
         except HrnOptError as error:
@@ -187,10 +187,10 @@ class Callbacks:
         finally:
             run.stop.set()
 
-    async def _work(self, asked: _Asked, face: str, run: Run, ticker: Ticker, harvest: _Harvest) -> AsyncIterator[str]:
-        """HTML of the progress; the results go into `harvest`. One face after another."""
+    async def _work(self, asked: _Job, face: str, run: Run, ticker: Ticker, done: _FaceResults) -> AsyncIterator[str]:
+        """HTML of the progress; the results go into `done`. One face after another."""
         if face == ALL_FACES:
-            faces = asked.faces or await self.worker.find(asked.photo, asked.choice, _Step(run))
+            faces = asked.faces or await self.worker.find(asked.photo, asked.choice, _LinkedStop(run))
             asked = replace(asked, faces=faces)
             numbers = range(len(faces))
         else:
@@ -207,25 +207,25 @@ class Callbacks:
                         else:
                             reconstruction = step
             except FaceUnusable as refusal:
-                if not many or (count == len(numbers) and not harvest.results):
+                if not many or (count == len(numbers) and not done.results):
                     raise
-                harvest.refusals.append(refusal)
+                done.refusals.append(refusal)
                 continue
             yield ticker.working(say(asked.language, "writing"))
             if many:
                 reconstruction = replace(reconstruction, photo_name=f"{reconstruction.photo_name}-face{number + 1}")
             folder = run.folder / str(number)
             result = await asyncio.to_thread(write_result, reconstruction, folder, asked.photo, ticker.costs)
-            harvest.results.append(result)
-            harvest.reconstructions.append(reconstruction)
+            done.results.append(result)
+            done.reconstructions.append(reconstruction)
 
     async def _one(
-        self, asked: _Asked, number: int, run: Run, ticker: Ticker, note: str | None
+        self, asked: _Job, number: int, run: Run, ticker: Ticker, note: str | None
     ) -> AsyncIterator[str | Reconstruction]:
         """HTML of the progress of one face, and at last its reconstruction."""
         language = asked.language
         options = {"face": number, "want": asked.want, "texture_size": asked.texture_size, "faces": asked.faces}
-        async with aclosing(self.worker.stream(asked.photo, asked.choice, stop=_Step(run), **options)) as events:
+        async with aclosing(self.worker.stream(asked.photo, asked.choice, stop=_LinkedStop(run), **options)) as events:
             async for event in events:
                 if isinstance(event, StageEvent):
                     ticker.add(event)
@@ -238,7 +238,7 @@ class Callbacks:
                 elif isinstance(event, Loading):
                     yield ticker.working(say(language, "loading"))
 
-    def show(self, made: Made | None, shown_face: str, surface: str, request: gr.Request) -> tuple[Any, ...]:
+    def show(self, made: RunResult | None, shown_face: str, surface: str, request: gr.Request) -> tuple[Any, ...]:
         """Values of every view and of the face's own downloads."""
         if made is None:
             return gr.skip(), None, None, None, "", *[gr.skip()] * 8
@@ -263,7 +263,7 @@ class Callbacks:
             *(_offer(path) for path in (files.texture, files.scene, files.obj_zip, made.everything)),
         )
 
-    def pick(self, found: Found | None, click: gr.SelectData) -> Any:
+    def pick(self, found: DetectedFaces | None, click: gr.SelectData) -> Any:
         """The face that was clicked on; the smallest box there is the most likely meant."""
         if found is None:
             return gr.skip()
@@ -275,7 +275,7 @@ class Callbacks:
         ]
         return str(min(hit)[1]) if hit else gr.skip()
 
-    async def outline(self, found: Found | None, face: str, request: gr.Request) -> Any:
+    async def outline(self, found: DetectedFaces | None, face: str, request: gr.Request) -> Any:
         """The photo again, the chosen face's box in colour."""
         if found is None:
             return gr.skip()
@@ -288,12 +288,12 @@ class Callbacks:
         self.sessions.end(request.session_hash or "")
 
     async def _open(self, photo_path: str, request: gr.Request) -> Photo:
-        self.sessions.hold(request.session_hash or "", Path(photo_path))
+        self.sessions.track_upload(request.session_hash or "", Path(photo_path))
         return await asyncio.to_thread(hrn_opt.open_photo, photo_path, limits=self.settings.photo_limits)
 
     def _kept(self, picture: np.ndarray, request: gr.Request) -> str:
         """Its file, which goes with the visitor; Gradio would keep a copy of its own for longer."""
-        path = self.sessions.room(request.session_hash or "") / "outlined.jpg"
+        path = self.sessions.new_folder(request.session_hash or "") / "outlined.jpg"
         Image.fromarray(picture).save(path, quality=90)
         return str(path)
 
@@ -303,7 +303,7 @@ class Callbacks:
         return chosen if chosen.name == BUILTIN else self.models.resolve(ModelChoice(chosen.name, precision))
 
 
-def _faces(outlined: str, found: Found, language: str) -> tuple[Any, ...]:
+def _faces(outlined: str, found: DetectedFaces, language: str) -> tuple[Any, ...]:
     """Values of the outlined photo, the choice of a face, and what was found."""
     count = len(found.faces)
     choices = [(str(number), str(number)) for number in range(1, count + 1)]
@@ -348,7 +348,7 @@ def _ended(progress: str) -> tuple[Any, ...]:
     return progress, *_buttons(running=False), *[gr.skip()] * 5
 
 
-def _finished(progress: str, made: Made) -> tuple[Any, ...]:
+def _finished(progress: str, made: RunResult) -> tuple[Any, ...]:
     files = made.results[0].files
     paths = (files.texture, files.scene, files.obj_zip, made.everything)
     return progress, *_buttons(running=False), *map(_path, paths), made

@@ -10,7 +10,7 @@ from hrn_opt.serving.memory import resident_bytes
 from hrn_opt.types import Stage, StageEvent
 from hrn_opt.web.words import STAGE_KEYS, say
 
-EMBEDDED_STAGES = (Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.FINISH)
+EMBEDDED_STAGES = (Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.ASSEMBLE)
 GIGABYTE = 1e9
 
 

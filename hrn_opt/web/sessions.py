@@ -56,7 +56,7 @@ class Sessions:
             _end_run(old)
         return run
 
-    def room(self, session: str) -> Path:
+    def new_folder(self, session: str) -> Path:
         """A new empty folder that goes when the session does."""
         folder = self._root.resolve() / secrets.token_urlsafe(16)
         folder.mkdir(mode=0o700, parents=True)
@@ -64,7 +64,7 @@ class Sessions:
             self._photos.setdefault(session, set()).add(folder)
         return folder
 
-    def hold(self, session: str, photo: Path) -> None:
+    def track_upload(self, session: str, photo: Path) -> None:
         """Has the upload's folder deleted with the last session that holds it: equal uploads share one."""
         folder = photo.resolve().parent
         if folder.parent == self._root.resolve() and folder not in self._spared:
@@ -100,7 +100,7 @@ class Sessions:
         return len(stale)
 
 
-class Janitor:
+class Sweeper:
     """Sweeps the sessions' root every so often until it is closed."""
 
     def __init__(self, sessions: Sessions, kept_s: float, every_s: float | None = None):

@@ -36,13 +36,13 @@ class Inputs:
     model: gr.Radio
     model_state: gr.Markdown
     texture_size: gr.Radio
-    amount: gr.Radio
+    want: gr.Radio
     precision: gr.Radio
 
     @property
     def choices(self) -> list[gr.blocks.Block]:
         """What comes back with the visitor."""
-        return [self.model, self.texture_size, self.amount, self.precision]
+        return [self.model, self.texture_size, self.want, self.precision]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _choices() -> dict[str, gr.blocks.Block]:
         "texture_size": gr.Radio(
             TEXTURE_SIZES, value=DEFAULT_TEXTURE_SIZE, label=_word("texture_size"), elem_id="texture-size"
         ),
-        "amount": radio("amount", ("texture", "mesh", "turntable"), "mesh"),
+        "want": radio("want", ("texture", "mesh", "turntable"), "mesh"),
         "precision": gr.Radio(precisions, value="auto", label=_word("precision"), elem_id="precision"),
     }
 
@@ -208,7 +208,7 @@ def _connect(callbacks: Callbacks, given: Inputs, shown: Outputs) -> None:
     )
     creating = given.create.click(
         callbacks.create,
-        [given.photo, given.texture_size, given.amount, given.face, given.model, given.precision, found],
+        [given.photo, given.texture_size, given.want, given.face, given.model, given.precision, found],
         [
             given.progress, given.create, given.cancel,
             shown.get_texture, shown.get_scene, shown.get_obj, shown.get_everything,

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from benchmarks.measure import Machine, Timing, peak_rss_mb, time_pairs, watched_memory
+from benchmarks.measure import Host, Timing, peak_rss_mb, time_pairs, watched_memory
 
 
 def test_pairs_take_turns_and_warm_up():
@@ -32,6 +32,6 @@ def test_memory_over_time():
 
 
 def test_machine_has_a_name_for_files():
-    machine = Machine.here()
+    machine = Host.here()
     assert machine.cores >= 1 and machine.slug and machine.slug.replace("-", "").isalnum()
     assert machine.versions["torch"]

@@ -27,7 +27,7 @@ def page(open_page, hrn_server, example_photo):
     """The photo is given, its faces are outlined, everything is asked for."""
     page = open_page(DESKTOP, hrn_server)
     page.locator("#choices button").first.click()
-    page.locator("#amount label", has_text="Everything").click()
+    page.locator("#want label", has_text="Everything").click()
     give(page, example_photo)
     page.locator("#outlined img").wait_for()
     return page

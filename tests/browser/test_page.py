@@ -252,19 +252,19 @@ def test_the_choices_come_back(open_page):
     page = open_page(DESKTOP)
     page.locator("#choices button").first.click()
     page.locator("#texture-size label", has_text="512").click()
-    page.locator("#amount label", has_text="Texture only").click()
+    page.locator("#want label", has_text="Texture only").click()
     page.wait_for_timeout(500)
     page.reload()
     page.locator("#create").wait_for()
     page.locator("#choices button").first.click()
     page.locator("#texture-size label.selected", has_text="512").wait_for()
-    page.locator("#amount label.selected", has_text="Texture only").wait_for()
+    page.locator("#want label.selected", has_text="Texture only").wait_for()
 
 
 def test_the_texture_alone_has_no_mesh(open_page, example_photo):
     page = open_page(DESKTOP)
     page.locator("#choices button").first.click()
-    page.locator("#amount label", has_text="Texture only").click()
+    page.locator("#want label", has_text="Texture only").click()
     give(page, example_photo)
     create(page)
     page.get_by_text("Done in").wait_for()
@@ -282,7 +282,7 @@ def test_cancel_frees_the_machine_and_the_next_photo_runs(open_page, server, exa
     page.locator(".note", has_text="Stopped").wait_for()
     assert wait_until_free(page, server[0]) < turntable_s / 3
     page.locator("#cancel:disabled").wait_for()
-    page.locator("#amount label", has_text="Texture only").click()
+    page.locator("#want label", has_text="Texture only").click()
     create(page)
     page.get_by_text("Done in").wait_for()
 
@@ -355,7 +355,7 @@ def test_a_waiting_photo_knows_its_place(open_page, example_photo):
 def test_keyboard_reaches_everything(open_page):
     page = open_page(DESKTOP)
     page.locator("#choices button").first.click()
-    wanted = {"photo", "create", "choices", "model", "texture-size", "amount", "precision", "surface"}
+    wanted = {"photo", "create", "choices", "model", "texture-size", "want", "precision", "surface"}
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")

@@ -77,7 +77,7 @@ def create(page):
 def begin_turntable(page, photo):
     """Everything is asked for; the turntable, which takes longest by far, is being made."""
     page.locator("#choices button").first.click()
-    page.locator("#amount label", has_text="Everything").click()
+    page.locator("#want label", has_text="Everything").click()
     give(page, photo)
     page.locator("#outlined img").wait_for()
     create(page)

@@ -66,7 +66,7 @@ def test_a_mask_is_told_of_and_its_colour_is_nowhere(laid_over, made, interior, 
     assert keys(result) == ["FaceCovered"]
     near_colour = np.abs(result.texture.rgb.astype(int) - colour).max(2) < 25
     assert (near_colour & interior).mean() < 1e-3  # measured at most 2e-5; 0.35 where the mask counts as skin
-    eyes = interior & (result.texture.seen > 250) & (base.texture.seen > 250)
+    eyes = interior & (result.texture.visibility > 250) & (base.texture.visibility > 250)
     assert eyes.mean() > 0.05
     # The mask moves the points, and so the texture, by a few millimetres: measured 9 levels at most.
     assert np.abs(result.texture.rgb.astype(int) - base.texture.rgb)[eyes].mean() < 12
@@ -86,7 +86,7 @@ def test_what_hangs_over_one_cheek_does_not_come_out_on_either(laid_over, made, 
     # Measured 11, 11 and 15; the covered cheek is 40 levels lighter than the bare one, as the light comes from there.
     assert np.abs(covered_rgb - bare_rgb).max() < 17
     assert np.abs(bare_rgb - true_rgb).max() < 5
-    assert (result.texture.seen[covered] > 128).mean() < 0.1
+    assert (result.texture.visibility[covered] > 128).mean() < 0.1
 
 
 def test_dark_glasses_are_told_of(laid_over, made, interior):
@@ -143,9 +143,9 @@ def test_burnt_out_skin_is_filled_and_told_of(laid_over, made, interior):
 
 def test_the_example_is_skin_but_for_its_fringe(base, builtin):
     regions = builtin.layout.regions
-    seen = base.texture.seen
-    assert (seen[region(regions.features[1:3].any(0))] > 200).mean() > 0.9
-    assert (seen[region(regions.patches[:6].any(0))] > 200).mean() > 0.9
+    visibility = base.texture.visibility
+    assert (visibility[region(regions.features[1:3].any(0))] > 200).mean() > 0.9
+    assert (visibility[region(regions.patches[:6].any(0))] > 200).mean() > 0.9
     assert base.advice == ()
     forehead = base.texture.rgb[60:90, 200:312].mean((0, 1))  # under the fringe
     cheek = base.texture.rgb[region(regions.patches[4])].mean(0)

@@ -53,9 +53,9 @@ def test_seen_texels_show_the_photo_where_the_camera_puts_them(monkeypatch, buil
     made = bake_texture(rgb, face_shape, builtin.layout, size).texture
     photo_xy = resample_rows(builtin.layout.uv.interpolate(points_xy), size, 0, size)  # (2, size, size)
     expected = photo_xy - 0.5 - torch.tensor([left, top])[:, None, None]
-    seen = made.seen == 255
-    assert seen.mean() > 0.2
-    off = made.rgb[..., :2].astype(float)[seen] - expected.permute(1, 2, 0).numpy()[seen]
+    visibility = made.visibility == 255
+    assert visibility.mean() > 0.2
+    off = made.rgb[..., :2].astype(float)[visibility] - expected.permute(1, 2, 0).numpy()[visibility]
     assert np.abs(off).max() < 1.1  # levels rounded by the bicubic doubling, and again at the end
     assert np.abs(off.mean(0)).max() < 0.1  # a shift by half a pixel would be half a level
 
@@ -64,7 +64,7 @@ def test_bands_change_nothing(monkeypatch, builtin, photo, face_shape):
     whole = bake_texture(photo.rgb, face_shape, builtin.layout, SIZE).texture
     monkeypatch.setattr(projection, "BAND_TEXELS", 37 * SIZE)
     banded = bake_texture(photo.rgb, face_shape, builtin.layout, SIZE).texture
-    assert np.array_equal(whole.rgb, banded.rgb) and np.array_equal(whole.seen, banded.seen)
+    assert np.array_equal(whole.rgb, banded.rgb) and np.array_equal(whole.visibility, banded.visibility)
 
 
 @pytest.mark.parametrize("size, factor", [(1024, 2), (2048, 4)])
@@ -78,8 +78,10 @@ def test_sizes_agree_after_averaging(builtin, photo, face_shape, interior, base,
 def test_laid_back_over_its_own_photo(photo, reconstructor):
     made = reconstructor.reconstruct(photo)
     colour, covered = render(made.mesh, made.texture, made.camera, photo.size_hw)
-    seen = UVTexture(np.ascontiguousarray(made.texture.seen[..., None].repeat(3, 2)), made.texture.seen)
-    trusted = (render(made.mesh, seen, made.camera, photo.size_hw)[0][..., 0] > 250) & covered
+    visibility = UVTexture(
+        np.ascontiguousarray(made.texture.visibility[..., None].repeat(3, 2)), made.texture.visibility
+    )
+    trusted = (render(made.mesh, visibility, made.camera, photo.size_hw)[0][..., 0] > 250) & covered
     assert trusted.sum() > 0.5 * covered.sum()
     difference = (colour - torch.from_numpy(photo.rgb))[trusted].abs()
     assert difference.mean() < 2  # 6 is asked for; measured 1.1 with about four texels to the pixel
@@ -88,11 +90,11 @@ def test_laid_back_over_its_own_photo(photo, reconstructor):
 
 
 def test_a_frontal_face_is_seen_on_both_sides(base, interior):
-    halves = base.texture.seen[:, :256][interior[:, :256]], base.texture.seen[:, 256:][interior[:, 256:]]
+    halves = base.texture.visibility[:, :256][interior[:, :256]], base.texture.visibility[:, 256:][interior[:, 256:]]
     shares = [(half > 250).mean() for half in halves]
     assert min(shares) > 0.3 and abs(shares[0] - shares[1]) < 0.1  # the fringe and the outline are not
     beyond_gutter = ~binary_grown(interior, 8)
-    assert (base.texture.seen[beyond_gutter] == 0).all()
+    assert (base.texture.visibility[beyond_gutter] == 0).all()
 
 
 def test_the_square_is_filled_to_its_corners(base):
@@ -137,21 +139,21 @@ def test_turned_views_mirror_the_near_half_and_let_no_background_in(
     assert 0.6 < yaw / yaw_deg < 1.1  # the points underestimate turns of a bare mask; the sign is what matters
 
     near, far = (slice(0, 256), slice(256, None)) if yaw_deg > 0 else (slice(256, None), slice(0, 256))
-    seen = made.texture.seen
-    assert (seen[:, near][interior[:, near]] > 250).mean() > 0.6
-    assert (seen[:, far][interior[:, far]] > 250).mean() < 0.12
+    visibility = made.texture.visibility
+    assert (visibility[:, near][interior[:, near]] > 250).mean() > 0.6
+    assert (visibility[:, far][interior[:, far]] > 250).mean() < 0.12
 
     rgb = made.texture.rgb.astype(int)
     greenish = (rgb[..., 1] > np.maximum(rgb[..., 0], rgb[..., 2]) + 10) & interior
     assert greenish.sum() <= greenish_share * interior.sum()  # measured 0; up to 6e-4 at 40 degrees in other sizes
 
-    hidden = interior & (seen < 40)
+    hidden = interior & (visibility < 40)
     hidden[:, near] = False
-    hidden &= interior[:, ::-1] & (seen[:, ::-1] > 250)
+    hidden &= interior[:, ::-1] & (visibility[:, ::-1] > 250)
     assert hidden.sum() > 0.05 * interior.sum()
     fine = detail(made.texture.rgb)
-    # Features are the near half's, mixed a little with what is seen at a slant: measured 0.79 to 0.94; 0.6 and 0.7 are
-    # what the two real halves of this face share.
+    # Features are the near half's, mixed a little with what is seen at a slant: measured 0.79 to 0.94; 0.6 and 0.7
+    # are what the two real halves of this face share.
     assert np.corrcoef(fine[hidden], fine[:, ::-1][hidden])[0, 1] > 0.75
     # The light of the far half is carried on from the middle: nearer to the truth than a plain mirror image, by 12 to
     # 26 %; more of it would also carry on what is no light.
@@ -165,8 +167,8 @@ def test_part_of_a_face_past_the_photos_border_is_not_seen(builtin, shaped, phot
     made = bake_texture(cut.rgb, shape, builtin.layout, SIZE).texture
     x = builtin.layout.uv.interpolate(shape.camera.project(shape.mesh.vertices))[0]
     outside = (x > 248).numpy() & builtin.layout.uv.covered.numpy()
-    assert outside.sum() > 5000 and (made.seen[outside] == 0).all()
-    assert (made.seen[(x < 230).numpy()] > 250).mean() > 0.2
+    assert outside.sum() > 5000 and (made.visibility[outside] == 0).all()
+    assert (made.visibility[(x < 230).numpy()] > 250).mean() > 0.2
     cheek = made.rgb[outside].astype(int)
     assert (cheek.mean(0) > (120, 80, 60)).all()  # skin mirrored from the other cheek
 

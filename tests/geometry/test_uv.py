@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from hrn_opt.geometry.mesh import linear_subdivision
-from hrn_opt.geometry.uv import GUTTER_TEXELS, blur, erode, push_pull, rasterize_layout, resample_rows
+from hrn_opt.geometry.uv import GUTTER_TEXELS, blur, erode, push_pull, rasterize_uv, resample_rows
 
 SIZE = 40
 # An L-shaped patch away from the border: two quads.
@@ -26,7 +26,7 @@ def pattern(channels, height, width, seed=0):
 
 
 def test_interpolation_reproduces_a_linear_function_of_uv():
-    layout = rasterize_layout(UV, FACES, SIZE)
+    layout = rasterize_uv(UV, FACES, SIZE)
     gain = torch.tensor([[3.0, -2.0], [0.5, 7.0], [-4.0, 0.0]])  # (3, 2)
     maps = layout.interpolate(UV @ gain.T + 1)
     expected = torch.einsum("cu,uhw->chw", gain, texel_centres(SIZE)) + 1
@@ -37,18 +37,18 @@ def test_interpolation_reproduces_a_linear_function_of_uv():
 def test_covered_is_the_patch_itself():
     u, v = texel_centres(SIZE)
     inside = (u > 0.2) & (v > 0.2) & (((u < 0.7) & (v < 0.5)) | ((u < 0.4) & (v < 0.9)))
-    assert torch.equal(rasterize_layout(UV, FACES, SIZE).covered, inside)
+    assert torch.equal(rasterize_uv(UV, FACES, SIZE).covered, inside)
 
 
 def test_gutter_continues_the_rim_and_then_stops():
-    layout = rasterize_layout(UV, FACES, SIZE)
+    layout = rasterize_uv(UV, FACES, SIZE)
     ones = layout.interpolate(torch.ones(len(UV), 1))[0]
     reach = F.max_pool2d(layout.covered[None].float(), 2 * GUTTER_TEXELS + 1, stride=1, padding=GUTTER_TEXELS)[0]
     assert_close(ones, reach)  # weights sum to 1 over the patch and its gutter, and are 0 beyond
     u, v = texel_centres(SIZE)
     left_of = (u < 0.2) & (u > 0.2 - GUTTER_TEXELS / SIZE) & (v > 0.3) & (v < 0.8)
     fine = linear_subdivision(FACES, len(UV), 3)  # triangles of about a gutter's width, as the face's are
-    u_map, v_map = rasterize_layout(fine(UV), fine.faces, SIZE).interpolate(fine(UV))
+    u_map, v_map = rasterize_uv(fine(UV), fine.faces, SIZE).interpolate(fine(UV))
     assert (u_map[left_of] - 0.2).abs().max() < 1.5 / SIZE  # held near the rim, not extrapolated
     assert (v_map - v)[left_of].abs().max() < 1.5 * GUTTER_TEXELS / SIZE  # and next to where the texel lies
 

@@ -20,9 +20,9 @@ def reconstructor(prepared_pack):
 
 def test_results_are_those_of_single_faces(reconstructor, monkeypatch):
     monkeypatch.setattr(hrn_model, "FACES_TOGETHER", 2)
-    sizes, keep = [], stages.detail
-    monkeypatch.setattr(stages, "detail", lambda *inputs: sizes.append(len(inputs[3])) or keep(*inputs))
-    options = {"want": "mesh", "texture_size": 256, "faces": faces(3), "face_widening": 0.0}
+    sizes, keep = [], stages.detailed_shape
+    monkeypatch.setattr(stages, "detailed_shape", lambda *inputs: sizes.append(len(inputs[3])) or keep(*inputs))
+    options = {"want": "mesh", "texture_size": 256, "faces": faces(3), "cheek_widening": 0.0}
     together = reconstructor.reconstruct_all(PHOTO, **options)
     assert sizes == [2, 1] and [one.face_index for one in together] == [0, 1, 2]
     for number, found in enumerate(together):
@@ -33,10 +33,10 @@ def test_results_are_those_of_single_faces(reconstructor, monkeypatch):
         assert_close(found.mesh.vertices, alone.mesh.vertices, atol=5e-5, rtol=0)
         assert_close(found.displacement, alone.displacement, atol=5e-5, rtol=0)
         # It moves a texel over the jumps of the unwrap now and then, so the mean is bounded.
-        assert (found.texture_float - alone.texture_float).abs().mean() < 1e-3
+        assert (found.texture_256 - alone.texture_256).abs().mean() < 1e-3
         assert torch.equal(found.camera.matrix, alone.camera.matrix)
         assert [timing.stage for timing in found.timings] == [timing.stage for timing in alone.timings]
-    first, second = (one.texture_float for one in together[:2])
+    first, second = (one.texture_256 for one in together[:2])
     assert (first - second).abs().mean() > 0.02  # else there is nothing to mix up
 
 
@@ -56,7 +56,7 @@ def test_a_tight_plan_takes_one_face_at_a_time(reconstructor):
 def test_cut_and_joined_again():
     values = np.random.default_rng(0).normal(size=(3, 5))
     tensor = torch.from_numpy(values)
-    batch = stages.Base(tensor, tensor + 1, Pose(tensor + 2, tensor + 3))
+    batch = stages.CoarseShape(tensor, tensor + 1, Pose(tensor + 2, tensor + 3))
     parts = [one_of(batch, index) for index in range(3)]
     assert parts[1].pose.translation.shape == (1, 5) and torch.equal(parts[1].pose.translation[0], tensor[1] + 3)
     again = joined(parts)

@@ -50,7 +50,7 @@ def golden_pack(case, tmp_path_factory) -> Path:
 
 def reconstructed(pack: Path, case: SimpleNamespace, precision: str) -> Reconstruction:
     model = hrn_opt.load(str(pack), device="cpu", precision=precision)
-    known = {"landmarks": case.landmarks - NUDGE_PX, "skin_mask": case.mask, "face_widening": 0.0}
+    known = {"landmarks": case.landmarks - NUDGE_PX, "skin_mask": case.mask, "cheek_widening": 0.0}
     return model.reconstruct(hrn_opt.Photo(case.image), want="detail", texture_size=256, **known)
 
 
@@ -87,17 +87,17 @@ def test_deformation_and_displacement(exact, case):
 def test_texture(exact, case):
     """Grey levels before clipping. Its maximum is left free: folded triangles turn rounding into single steps of 10."""
     expected = case.texture_bgr[..., ::-1]
-    assert exact.texture_float.shape == expected.shape == (256, 256, 3)
-    difference = np.abs(exact.texture_float.numpy() * 255 - expected)
+    assert exact.texture_256.shape == expected.shape == (256, 256, 3)
+    difference = np.abs(exact.texture_256.numpy() * 255 - expected)
     assert difference.mean() <= 0.08
     assert np.percentile(difference, 99) <= 0.7
     assert np.percentile(difference, 99.9) <= 1.5
     assert expected.min() < 0 and expected.max() > 255  # so a clipped texture would not pass
-    np.testing.assert_array_equal(exact.texture.rgb, (exact.texture_float * 255).round().clamp(0, 255).byte().numpy())
+    np.testing.assert_array_equal(exact.texture.rgb, (exact.texture_256 * 255).round().clamp(0, 255).byte().numpy())
 
 
 def test_half_precision_stays_close(golden_pack, case, exact):
     half = reconstructed(golden_pack, case, "bf16")
-    error = (half.texture_float - exact.texture_float).square().mean()
+    error = (half.texture_256 - exact.texture_256).square().mean()
     assert error > 0 and 10 * torch.log10(1 / error) >= 58  # decibels
     assert largest(half.mesh.vertices, exact.mesh.vertices.numpy()) <= 1e-4

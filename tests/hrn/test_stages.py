@@ -37,67 +37,69 @@ def both(loaded) -> SimpleNamespace:
 
 
 @torch.inference_mode()
-def run(loaded, seen) -> SimpleNamespace:
-    low = stages.base(loaded.networks, loaded.assets, seen.image)
-    fine = stages.detail(loaded.networks, loaded.assets, low, seen.detail, seen.skin)
-    return SimpleNamespace(low=low, fine=fine, texture=stages.texture(loaded.assets, low, fine, seen.image).texture)
+def run(loaded, given) -> SimpleNamespace:
+    coarse = stages.coarse_shape(loaded.networks, loaded.assets, given.image)
+    detailed = stages.detailed_shape(loaded.networks, loaded.assets, coarse, given.detail, given.skin)
+    return SimpleNamespace(
+        coarse=coarse, detailed=detailed, texture=stages.texture(loaded.assets, coarse, detailed, given.image).texture
+    )
 
 
 def test_sizes(both):
-    vertices = both.low.shape.shape[1]
-    assert both.low.coefficients.shape == (2, 257)
+    vertices = both.coarse.shape.shape[1]
+    assert both.coarse.coefficients.shape == (2, 257)
     sizes = {
         "vertices": (2, vertices, 3),
         "deformation": (2, 3, 64, 64),
         "displacement": (2, 1, 256, 256),
         "normals": (2, 3, 256, 256),
         "albedo": (2, 3, 256, 256),
-        "seen": (2, 1, 256, 256),
+        "valid_mask": (2, 1, 256, 256),
     }
     for name, size in sizes.items():
-        assert getattr(both.fine, name).shape == size and getattr(both.fine, name).isfinite().all(), name
+        assert getattr(both.detailed, name).shape == size and getattr(both.detailed, name).isfinite().all(), name
     assert both.texture.shape == (2, 3, 256, 256) and both.texture.isfinite().all()
 
 
 def test_a_batch_equals_its_faces_one_by_one(loaded, both):
-    seen = views(2)
+    given = views(2)
     for face in range(2):
-        one = SimpleNamespace(**{name: picture[face : face + 1] for name, picture in vars(seen).items()})
+        one = SimpleNamespace(**{name: picture[face : face + 1] for name, picture in vars(given).items()})
         alone = run(loaded, one)
-        assert_close(alone.low.coefficients[0], both.low.coefficients[face], atol=5e-6, rtol=0)
+        assert_close(alone.coarse.coefficients[0], both.coarse.coefficients[face], atol=5e-6, rtol=0)
         for name, atol in (("vertices", 5e-5), ("deformation", 1e-5), ("displacement", 5e-5)):
-            assert_close(getattr(alone.fine, name)[0], getattr(both.fine, name)[face], atol=atol, rtol=0)
+            assert_close(getattr(alone.detailed, name)[0], getattr(both.detailed, name)[face], atol=atol, rtol=0)
         # Rounding moves a texel over the jumps of the unwrap now and then, so the mean is bounded.
         assert (alone.texture[0] - both.texture[face]).abs().mean() < 1e-3
     assert (both.texture[0] - both.texture[1]).abs().mean() > 0.02  # else there is nothing to mix up
 
 
 def test_without_skin_nothing_is_deformed_or_displaced(loaded, both):
-    seen = views(2)
-    seen.skin[1] = 0
-    bare = run(loaded, seen)
-    assert (bare.fine.deformation[1] == 0).all() and (bare.fine.displacement[1] == 0).all()
-    assert_close(bare.fine.vertices[1], bare.low.pose.apply(bare.low.shape)[1], atol=1e-6, rtol=0)
-    assert torch.equal(bare.fine.deformation[0], both.fine.deformation[0])
-    assert both.fine.deformation[1].abs().max() > 1e-4 and both.fine.displacement[1].abs().max() > 1e-6
+    given = views(2)
+    given.skin[1] = 0
+    bare = run(loaded, given)
+    assert (bare.detailed.deformation[1] == 0).all() and (bare.detailed.displacement[1] == 0).all()
+    assert_close(bare.detailed.vertices[1], bare.coarse.pose.apply(bare.coarse.shape)[1], atol=1e-6, rtol=0)
+    assert torch.equal(bare.detailed.deformation[0], both.detailed.deformation[0])
+    assert both.detailed.deformation[1].abs().max() > 1e-4 and both.detailed.displacement[1].abs().max() > 1e-6
 
 
 def test_vertices_follow_the_deformation_map(loaded, both):
     """What moved a vertex lies within the range of the map's values round it."""
-    moved = (both.fine.vertices - both.low.pose.translation[:, None]) @ both.low.pose.rotation.transpose(1, 2)
-    moved = moved - both.low.shape
-    low = -F.max_pool2d(-both.fine.deformation, 3, 1, 1).flatten(2)
-    high = F.max_pool2d(both.fine.deformation, 3, 1, 1).flatten(2)
+    moved = (both.detailed.vertices - both.coarse.pose.translation[:, None]) @ both.coarse.pose.rotation.transpose(1, 2)
+    moved = moved - both.coarse.shape
+    coarse = -F.max_pool2d(-both.detailed.deformation, 3, 1, 1).flatten(2)
+    high = F.max_pool2d(both.detailed.deformation, 3, 1, 1).flatten(2)
     columns = (loaded.assets.uv[:, 0] * 64).long().clamp(0, 63)
     rows = (64 - 1 - (loaded.assets.uv[:, 1] * 64).long()).clamp(0, 63)
     around = (rows * 64 + columns)[None, None].expand(2, 3, -1)
-    assert (moved.transpose(1, 2) >= low.gather(2, around) - 2e-6).all()
+    assert (moved.transpose(1, 2) >= coarse.gather(2, around) - 2e-6).all()
     assert (moved.transpose(1, 2) <= high.gather(2, around) + 2e-6).all()
 
 
 def test_a_darker_target_darkens_the_texture(loaded, both):
     target = views(2).image
     with torch.inference_mode():
-        darker = stages.texture(loaded.assets, both.low, both.fine, target * 0.5).texture
+        darker = stages.texture(loaded.assets, both.coarse, both.detailed, target * 0.5).texture
     change = (both.texture - darker).mean((1, 2, 3))
     assert (change > 0.01).all()

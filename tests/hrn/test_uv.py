@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.hrn.uv import UV_PX, UVGrid, unwrap, vertex_sampler
+from hrn_opt.hrn.uv import UV_PX, OfficialUVRaster, unwrap, vertex_sampler
 
 FOCAL, CENTRE, CROP = 1015, 112, 224
 
@@ -79,7 +79,7 @@ def test_far_outside_is_the_border_pixel():
 
 def test_interpolation_on_the_layout_keeps_odd_weights():
     """Weights that do not sum to 1 are used as they are; uncovered texels are 0."""
-    grid = UVGrid(
+    grid = OfficialUVRaster(
         corners=torch.tensor([[0, 1, 2], [3, 1, 0]]),
         weights=torch.tensor([[0.2, 0.3, 0.4], [0.1, 0.8, 0.2]]),
         texels=torch.tensor([5, 3 * UV_PX + 7]),

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hrn_opt.hrn.exact.pytorch3d_uv import RasterizedLayout
+from hrn_opt.hrn.exact.pytorch3d_uv import UVFragments
 from tests.hrn.texture.reference_render import render_reference, sample_wrapped
 
 NEEDS = ("addict", "cv2", "imageio", "kornia", "modelscope", "numba", "scipy", "skimage")
@@ -59,7 +59,7 @@ def official_stages() -> types.SimpleNamespace:
     return types.SimpleNamespace(**modules)
 
 
-def face_model(official: types.SimpleNamespace, assets_folder: str, layout: RasterizedLayout) -> nn.Module:
+def face_model(official: types.SimpleNamespace, assets_folder: str, layout: UVFragments) -> nn.Module:
     """The published morphable model on a pack's assets, made by its own constructor."""
     stand_in_for_pytorch3d(official, layout)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -68,7 +68,7 @@ def face_model(official: types.SimpleNamespace, assets_folder: str, layout: Rast
     return model
 
 
-def stand_in_for_pytorch3d(official: types.SimpleNamespace, layout: RasterizedLayout) -> None:
+def stand_in_for_pytorch3d(official: types.SimpleNamespace, layout: UVFragments) -> None:
     """Lets our own rasterised UV layout answer where the published modules would ask PyTorch3D."""
     for module in (official.bfm, official.renderer):
         module.set_rasterizer = lambda: None  # it imports PyTorch3D
@@ -109,7 +109,7 @@ def fitted(
     return (colour + offset).detach()
 
 
-def _uv_rasterizer(layout: RasterizedLayout):
+def _uv_rasterizer(layout: UVFragments):
     """PyTorch3D's rasterize_meshes on the one layout it is ever asked for."""
 
     def rasterize_meshes(meshes, image_size, **_):

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from hrn_opt.hrn import stages
 from hrn_opt.hrn.align.face_crop import align, place
-from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
+from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
 from hrn_opt.hrn.loading.build import load_assets
 from hrn_opt.hrn.output.mesh import output_normals
 from hrn_opt.hrn.pack.prepare import prepare
@@ -42,7 +42,7 @@ def pack(official, tmp_path_factory) -> SimpleNamespace:
     opened = open_prepared(prepare(folder, folder.with_name("prepared")))
     assets = load_assets(opened, torch.device("cpu"), torch.float32)
     uv = np.load(folder / "assets" / "bfm_uvs2.npy")
-    layout = rasterize_uv(uv, opened.tensor("uv.faces").numpy(), 256)
+    layout = uv_fragments(uv, opened.tensor("uv.faces").numpy(), 256)
     standard = opened.tensor("align.lm3d").numpy()
     return SimpleNamespace(
         folder=folder, assets=assets, face=face_model(official, str(folder / "assets"), layout), standard=standard
@@ -238,9 +238,9 @@ def runs(official, pack, coefficients) -> SimpleNamespace:
     target = picture(1, 224, 224, seed=13)
     theirs = whole_model(official, pack.face, networks, pack.assets.uv, gains)
     with torch.inference_mode():
-        low = stages.base(networks, assets, image)
-        fine = stages.detail(networks, assets, low, large, skin)
-        texture = stages.texture(assets, low, fine, target).texture
+        coarse = stages.coarse_shape(networks, assets, image)
+        detailed = stages.detailed_shape(networks, assets, coarse, large, skin)
+        texture = stages.texture(assets, coarse, detailed, target).texture
     with torch.no_grad():
         theirs.set_input_base({"imgs": image, "imgs_hd": large, "face_mask": skin})
         base = theirs.predict_results_base()
@@ -249,32 +249,39 @@ def runs(official, pack, coefficients) -> SimpleNamespace:
         theirs.set_input_hrn(inputs)
         theirs.forward(visualize=False)  # without the smoothing, done above, the fit, done below, and the turntable
     return SimpleNamespace(
-        official=official, theirs=theirs, base=base, low=low, fine=fine, target=target, texture=texture, assets=assets
+        official=official,
+        theirs=theirs,
+        base=base,
+        coarse=coarse,
+        detailed=detailed,
+        target=target,
+        texture=texture,
+        assets=assets,
     )
 
 
 def test_whole_base(runs):
-    base, fine = runs.base, runs.fine
-    assert_close(runs.low.coefficients, base["coeffs"], atol=1e-6, rtol=0)
-    assert_close(runs.low.pose.apply(runs.low.shape), base["vertices"], atol=2e-6, rtol=0)
-    position = runs.assets.grid.interpolate(runs.low.shape)
+    base, detailed = runs.base, runs.detailed
+    assert_close(runs.coarse.coefficients, base["coeffs"], atol=1e-6, rtol=0)
+    assert_close(runs.coarse.pose.apply(runs.coarse.shape), base["vertices"], atol=2e-6, rtol=0)
+    position = runs.assets.grid.interpolate(runs.coarse.shape)
     assert_close(position, base["position_map"], atol=2e-6, rtol=0)
-    difference = (fine.albedo - base["de_retouched_albedo_map"]).abs()
+    difference = (detailed.albedo - base["de_retouched_albedo_map"]).abs()
     assert difference.mean() < 1e-4 and (difference > 2e-3).float().mean() < 3e-3  # jumps of the unwrap
 
 
 def test_whole_mid_and_high(runs):
-    theirs, fine = runs.theirs, runs.fine
+    theirs, detailed = runs.theirs, runs.detailed
     assert theirs.deformation_map.abs().max() > 5e-3 and theirs.displacement_map.abs().max() > 5e-3
-    assert_close(fine.deformation, theirs.deformation_map, atol=1e-5, rtol=0)
-    assert_close(to_camera(fine.vertices), theirs.pred_vertex, atol=1e-5, rtol=0)
-    difference = (fine.displacement - theirs.displacement_map).abs()
+    assert_close(detailed.deformation, theirs.deformation_map, atol=1e-5, rtol=0)
+    assert_close(to_camera(detailed.vertices), theirs.pred_vertex, atol=1e-5, rtol=0)
+    difference = (detailed.displacement - theirs.displacement_map).abs()
     assert difference.mean() < 1e-6 and difference.max() < 3e-4
 
 
 def test_whole_colour(runs):
-    light = Coefficients.split(runs.low.coefficients).light
-    colour = shade(runs.fine.normals.flatten(2), light).view_as(runs.fine.albedo) * runs.fine.albedo
+    light = Coefficients.split(runs.coarse.coefficients).light
+    colour = shade(runs.detailed.normals.flatten(2), light).view_as(runs.detailed.albedo) * runs.detailed.albedo
     difference = (colour - runs.theirs.pred_color_high).abs() * 255
     assert difference.mean() < 0.08 and difference.flatten().quantile(0.999) < 1.5  # grey levels, as the golden case
 

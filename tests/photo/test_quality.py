@@ -9,7 +9,7 @@ from PIL import Image
 
 from hrn_opt.errors import FaceTooSmall, FaceTurnedTooFar, PhotoTooDark
 from hrn_opt.photo import quality
-from hrn_opt.photo.quality import brightness_of, judge_face, judge_skin, judge_yaw
+from hrn_opt.photo.quality import assess_face, assess_skin, assess_yaw, brightness_of
 from hrn_opt.types import Box, Face, Photo
 
 
@@ -23,23 +23,23 @@ def photo_of(level):
 
 @pytest.mark.parametrize(("width_px", "keys"), [(48, []), (47, ["FaceSmall"]), (20, ["FaceSmall"])])
 def test_a_small_face_is_advised_on(width_px, keys):
-    assert [advice.key for advice in judge_face(photo_of(120), face_of(width_px))] == keys
+    assert [advice.key for advice in assess_face(photo_of(120), face_of(width_px))] == keys
 
 
 def test_a_tiny_face_is_refused_with_its_figures():
     with pytest.raises(FaceTooSmall, match="13 pixels wide and needs 20") as caught:
-        judge_face(photo_of(120), face_of(13.2))
+        assess_face(photo_of(120), face_of(13.2))
     assert caught.value.values == {"width_px": 13, "least_px": 20}
 
 
 @pytest.mark.parametrize(("level", "keys"), [(40, []), (39, ["PhotoDark"]), (10, ["PhotoDark"])])
 def test_a_dark_face_is_advised_on(level, keys):
-    assert [advice.key for advice in judge_face(photo_of(level), face_of(90))] == keys
+    assert [advice.key for advice in assess_face(photo_of(level), face_of(90))] == keys
 
 
 def test_a_black_face_is_refused():
     with pytest.raises(PhotoTooDark, match="light on the face"):
-        judge_face(photo_of(9), face_of(90))
+        assess_face(photo_of(9), face_of(90))
 
 
 def test_brightness_is_that_of_the_faces_highlights():
@@ -56,13 +56,13 @@ def test_a_box_past_the_border_is_looked_at_within():
 
 @pytest.mark.parametrize(("yaw_deg", "keys"), [(-24, []), (26, ["FaceTurned"]), (-59, ["FaceTurned"])])
 def test_a_turned_face_is_advised_on(yaw_deg, keys):
-    assert [advice.key for advice in judge_yaw(math.radians(yaw_deg))] == keys
+    assert [advice.key for advice in assess_yaw(math.radians(yaw_deg))] == keys
 
 
 def test_a_profile_is_refused_either_way():
     for yaw_deg in (75, -75):
         with pytest.raises(FaceTurnedTooFar, match="75° away") as caught:
-            judge_yaw(math.radians(yaw_deg))
+            assess_yaw(math.radians(yaw_deg))
         assert caught.value.values == {"yaw_deg": 75, "most_deg": quality.MOST_YAW_DEG}
 
 
@@ -89,7 +89,7 @@ def test_a_photo_made_smaller_or_darker_is_told_so(model, example_photo):
     [(0.0, 0.0, []), (0.19, 0.02, []), (0.21, 0.0, ["FaceCovered"]), (0.5, 0.04, ["FaceCovered", "PhotoBright"])],
 )
 def test_what_covers_a_face_or_burns_it_out_is_advised_on(covered, clipped, wanted):
-    advice = judge_skin(covered, clipped)
+    advice = assess_skin(covered, clipped)
     assert [one.key for one in advice] == wanted
     assert [one.values["percent"] for one in advice] == [round(100 * share) for share in (covered, clipped)][
         : len(advice)

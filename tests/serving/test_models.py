@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.serving.models import ModelChoice, Models, Shelf
+from hrn_opt.serving.models import ModelCache, ModelChoice, Models
 
 BUILTIN, HRN_32, HRN_16 = ModelChoice("builtin", "fp32"), ModelChoice("hrn", "fp32"), ModelChoice("hrn", "fp16")
 
@@ -55,7 +55,7 @@ def test_a_loaded_model_has_worked_once(home, example_photo, monkeypatch):
 
 def test_a_shelf_loads_once_and_gives_up_the_longest_unused():
     loaded = []
-    shelf = Shelf(lambda choice: loaded.append(choice) or choice, most=2)
+    shelf = ModelCache(lambda choice: loaded.append(choice) or choice, most=2)
     other = ModelChoice("folder", "fp32")
     for choice in (BUILTIN, HRN_32, BUILTIN, other, BUILTIN):
         assert shelf.model(choice) == choice
@@ -64,7 +64,7 @@ def test_a_shelf_loads_once_and_gives_up_the_longest_unused():
 
 
 def test_another_precision_takes_the_place_of_the_first():
-    shelf = Shelf(lambda choice: choice, most=3)
+    shelf = ModelCache(lambda choice: choice, most=3)
     for choice in (BUILTIN, HRN_32, HRN_16):
         shelf.model(choice)
     assert BUILTIN in shelf and HRN_16 in shelf and HRN_32 not in shelf
@@ -79,7 +79,7 @@ def test_where_memory_runs_out_the_others_make_room():
         held.append(choice)
         return choice
 
-    shelf = Shelf(load, most=2)
+    shelf = ModelCache(load, most=2)
     shelf.model(BUILTIN)
     assert shelf.model(HRN_32) == HRN_32 and BUILTIN not in shelf and held == [BUILTIN, HRN_32]
 
@@ -90,7 +90,7 @@ def test_a_load_that_fails_leaves_the_others():
             raise OSError("not there")
         return choice
 
-    shelf = Shelf(load)
+    shelf = ModelCache(load)
     shelf.model(BUILTIN)
     with pytest.raises(OSError):
         shelf.model(HRN_32)

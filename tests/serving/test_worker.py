@@ -313,7 +313,7 @@ def test_memory_that_runs_out_is_named_and_let_go(serve, error):
         with pytest.raises(OutOfMemory, match="smaller texture") as caught:
             await read(worker)
         assert caught.value.__cause__ is None and caught.value.__context__ is None  # they would keep the tensors
-        worker._source.model.error = None
+        worker._provider.model.error = None
         return await read(worker)
 
     assert serve(StepModel(error=error), run_out) == list(Stage)[:5]

@@ -52,7 +52,7 @@ def test_python_client(address, example_photo, texture, tmp_path):
 
     client = Client(address, verbose=False, download_files=tmp_path)
     said, texture_png, glb, obj_zip, everything_zip = client.predict(
-        handle_file(str(example_photo)), texture_size=512, amount="mesh", face="1", model="auto", precision="auto",
+        handle_file(str(example_photo)), texture_size=512, want="mesh", face="1", model="auto", precision="auto",
         api_name="/create",
     )  # fmt: skip
     assert "Done in" in said and np.array_equal(pixels(texture_png), texture)
@@ -105,7 +105,7 @@ def test_the_event_loop_lags_little_while_a_photo_computes(address, example_phot
 
         quiet = sorted(answer_s() for _ in range(30))[15]
         client = Client(address, verbose=False, download_files=tmp_path)
-        job = client.submit(handle_file(str(example_photo)), amount="turntable", api_name="/create")
+        job = client.submit(handle_file(str(example_photo)), want="turntable", api_name="/create")
         busy = []
         while not job.done():
             busy.append(answer_s() - quiet)

@@ -3,7 +3,7 @@
 import os
 import time
 
-from hrn_opt.web.sessions import Janitor, Sessions
+from hrn_opt.web.sessions import Sessions, Sweeper
 
 
 def test_each_run_has_its_own_private_folder(tmp_path):
@@ -47,7 +47,7 @@ def aged(path, seconds):
 def test_a_photo_goes_with_the_last_session_that_holds_it(tmp_path):
     sessions, shared, mine = Sessions(tmp_path), upload(tmp_path, "hash1"), upload(tmp_path, "hash2")
     for session, photo in (("a", shared), ("a", mine), ("b", shared)):
-        sessions.hold(session, photo)
+        sessions.track_upload(session, photo)
     sessions.end("a")
     assert shared.is_file() and not mine.parent.exists()
     sessions.end("b")
@@ -60,7 +60,7 @@ def test_what_lies_elsewhere_or_belongs_to_the_page_is_never_deleted(tmp_path):
     sessions, example, elsewhere = Sessions(root), upload(root, "example"), upload(tmp_path, "elsewhere")
     sessions.spare_present()
     for photo in (example, elsewhere, root / "hash" / ".." / ".." / "elsewhere" / "me.jpg"):
-        sessions.hold("a", photo)
+        sessions.track_upload("a", photo)
     sessions.end("a")
     aged(example.parent, 9999)
     assert sessions.sweep(60) == 0
@@ -85,7 +85,7 @@ def test_the_janitor_sweeps_by_itself_and_stops(tmp_path):
     sessions = Sessions(tmp_path)
     run = sessions.begin("a")
     aged(run.folder, 100)
-    janitor = Janitor(sessions, kept_s=60, every_s=0.01)
+    janitor = Sweeper(sessions, kept_s=60, every_s=0.01)
     until = time.monotonic() + 5
     while run.folder.exists() and time.monotonic() < until:
         time.sleep(0.01)
@@ -95,7 +95,7 @@ def test_the_janitor_sweeps_by_itself_and_stops(tmp_path):
 
 def test_a_room_goes_with_its_session(tmp_path):
     sessions = Sessions(tmp_path)
-    mine, other = sessions.room("me"), sessions.room("you")
+    mine, other = sessions.new_folder("me"), sessions.new_folder("you")
     (mine / "outlined.jpg").write_bytes(b"x")
     assert mine != other and mine.stat().st_mode & 0o077 == 0
     sessions.end("me")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hrn_opt import errors
-from hrn_opt.photo.quality import judge_yaw
+from hrn_opt.photo.quality import assess_yaw
 from hrn_opt.types import Stage
 from hrn_opt.web import words
 from hrn_opt.web.words import ADVICE_ZH, ERRORS_ZH, STAGE_KEYS, WORDS, language_of, say, say_advice, say_error
@@ -37,7 +37,7 @@ def test_no_word_is_missing_or_left_over():
     texts = [path.read_text(encoding="utf-8") for path in PAGE.glob("*.py") if path.name != "words.py"]
     code = "".join(text for text in texts if "from hrn_opt.web.words import" in text)
     used = set(re.findall(r'"([a-z0-9_]+)"', code)) | set(STAGE_KEYS.values())
-    made = re.compile(r"(hrn|model|amount)_\w+")  # their keys are put together
+    made = re.compile(r"(hrn|model|want)_\w+")  # their keys are put together
     assert {key for key in WORDS if key not in used and not made.fullmatch(key)} == set()
     asked = set(re.findall(r'(?:_word\(|say\([\w.]+, |say\(language_of\([\w.]+\), )"([a-z0-9_]+)"', code))
     assert asked <= set(WORDS)
@@ -65,7 +65,7 @@ def test_a_reason_has_its_own_sentence():
 
 
 def test_advice():
-    (advice,) = judge_yaw(0.7)
+    (advice,) = assess_yaw(0.7)
     assert say_advice("en", advice) == advice.message
     assert "40°" in say_advice("zh", advice)
     assert set(ADVICE_ZH) == {"FaceSmall", "PhotoDark", "FaceTurned", "FaceCovered", "PhotoBright"}

@@ -58,7 +58,7 @@ FEATURES = (
 )
 
 
-def widen(
+def widen_cheeks(
     retinaface: RetinaFace, landmarks106: Landmarks106, crops: Sequence[np.ndarray], degree: float = DEGREE
 ) -> tuple[np.ndarray, ...]:
     """Each crop with its face widened, (H, W, 3) uint8; the crop itself where no face is found in it, or degree is 0.
@@ -100,12 +100,12 @@ def face_flow(
     row_in, column_in = (
         (at >= start) & (at < start + square.side) for at, start in ((row_at, square.top), (column_at, square.left))
     )
-    seen = row_at[row_in], column_at[column_in]
+    samples = row_at[row_in], column_at[column_in]
     stroke_px = _stroke_px(box, large_hw)
     contour = stroke_mask([CONTOUR.corners(points)], stroke_px, large_hw)
     features = stroke_mask([outline.corners(points) for outline in FEATURES], 2 * stroke_px, large_hw)
-    moving, still = (blurred_at(mask, 2 * stroke_px + 1, *seen)[..., None] for mask in (contour, features))
-    pull = _pull_at(square, degree, *seen) * moving / np.float32(255)
+    moving, still = (blurred_at(mask, 2 * stroke_px + 1, *samples)[..., None] for mask in (contour, features))
+    pull = _pull_at(square, degree, *samples) * moving / np.float32(255)
     samples = np.zeros((len(row_at), len(column_at), 2))
     samples[np.ix_(row_in, column_in)] = pull * (1 - still / 255.0)  # float64 from here on, as upstream
     height, width = crop_hw

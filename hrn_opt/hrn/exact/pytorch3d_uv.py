@@ -19,7 +19,7 @@ _BOX_MARGIN_TEXELS = 1e-2
 
 
 @dataclass(frozen=True)
-class RasterizedLayout:
+class UVFragments:
     """What each texel of a UV layout sees; row 0 is v = 1, column 0 is u = 0.
 
     triangle: (size, size) int32, -1 where no triangle covers the texel's centre.
@@ -39,7 +39,7 @@ class RasterizedLayout:
             )
 
 
-def rasterize_uv(uv: np.ndarray, faces: np.ndarray, size: int) -> RasterizedLayout:
+def uv_fragments(uv: np.ndarray, faces: np.ndarray, size: int) -> UVFragments:
     """The layout of a mesh with one UV per vertex, as PyTorch3D rasterises it behind HRN's wrapper.
 
     uv: (N, 2) float32 or float64, u right, v up; its own dtype matters to the last bit.   faces: (F, 3) integers.
@@ -57,7 +57,7 @@ def rasterize_uv(uv: np.ndarray, faces: np.ndarray, size: int) -> RasterizedLayo
     triangle_map[covered] = triangle[winner]
     barycentric = np.zeros((size * size, 3), np.float32)
     barycentric[covered] = weights[winner]
-    return RasterizedLayout(triangle_map.reshape(size, size), barycentric.reshape(size, size, 3))
+    return UVFragments(triangle_map.reshape(size, size), barycentric.reshape(size, size, 3))
 
 
 def screen_points(uv: np.ndarray) -> np.ndarray:

@@ -80,11 +80,11 @@ def _cut(photo: np.ndarray, window: Window, outside: tuple[int, int, int]) -> np
     height, width = photo.shape[:2]
     left, right = max(window.left, 0), min(window.right, width)
     top, bottom = max(window.top, 0), min(window.bottom, height)
-    seen = photo[top:bottom, left:right]
+    inside = photo[top:bottom, left:right]
     size = window.bottom - window.top, window.right - window.left
-    if seen.shape[:2] == size:
-        return seen
+    if inside.shape[:2] == size:
+        return inside
     padded = np.empty((*size, 3), np.uint8)
     padded[:] = outside
-    padded[top - window.top : bottom - window.top, left - window.left : right - window.left] = seen
+    padded[top - window.top : bottom - window.top, left - window.left : right - window.left] = inside
     return padded

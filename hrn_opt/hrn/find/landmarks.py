@@ -190,8 +190,8 @@ def points_68(network: nn.Module, crops: np.ndarray, views: Sequence[FanView]) -
 
     network: the TorchScript 3D-FAN.   crops: (B, 224, 224, 3) uint8.   views: one each, all showing some of the crop.
     """
-    seen = np.stack([cut_for_fan(crop, view.window) for crop, view in zip(crops, views, strict=True)])
-    image = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255  # (B, 3, 256, 256)
+    cuts = np.stack([cut_for_fan(crop, view.window) for crop, view in zip(crops, views, strict=True)])
+    image = torch.from_numpy(cuts).permute(0, 3, 1, 2).float() / 255  # (B, 3, 256, 256)
     weight = next(network.parameters(), image)
     heatmaps = network(image.to(weight.device, weight.dtype))
     if not isinstance(heatmaps, Tensor):

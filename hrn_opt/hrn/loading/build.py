@@ -14,7 +14,7 @@ from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.detail import MID_PX
 from hrn_opt.hrn.shape.morphable import MorphableModel
 from hrn_opt.hrn.stages import Assets
-from hrn_opt.hrn.uv import UVGrid, vertex_sampler
+from hrn_opt.hrn.uv import OfficialUVRaster, vertex_sampler
 
 
 class TextureNetworks(nn.Module):
@@ -27,7 +27,7 @@ class TextureNetworks(nn.Module):
         self.mid = load_network(generator.DetailGenerator, pack.tensors("mid"))
         self.high = load_network(generator.DetailGenerator, pack.tensors("high"))
 
-    def halve(self, precision: torch.dtype) -> TextureNetworks:
+    def cast_large_networks(self, precision: torch.dtype) -> TextureNetworks:
         """The same with the de-retouching and the high network in `precision`.
 
         The other two stay float32: in half precision they would move vertices by 1.7e-3 dm to save a twentieth of
@@ -95,9 +95,9 @@ def load_assets(
     )
 
 
-def _grid(pack: PreparedPack, device: torch.device) -> UVGrid:
+def _grid(pack: PreparedPack, device: torch.device) -> OfficialUVRaster:
     triangle = pack.tensor("uv.pixel_triangle").flatten().long()
     texels = (triangle >= 0).nonzero().squeeze(1)
     corners: Tensor = pack.tensor("uv.faces")[triangle[texels]].long()
     weights = pack.tensor("uv.barycentric").view(-1, 3)[texels]
-    return UVGrid(corners.to(device), weights.to(device), texels.to(device))
+    return OfficialUVRaster(corners.to(device), weights.to(device), texels.to(device))

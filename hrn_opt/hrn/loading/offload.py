@@ -42,7 +42,7 @@ from hrn_opt.hrn.pack.published import MASK_GRAPH
 def texture_networks(pack: PreparedPack, plan: MemoryPlan, precision: torch.dtype) -> stages.Networks:
     """The four networks of the texture path, ready to run on the plan's device."""
     if plan.is_resident(TEXTURE_NETWORKS):
-        return TextureNetworks(pack).halve(precision).to(plan.device)
+        return TextureNetworks(pack).cast_large_networks(precision).to(plan.device)
     return dispatch(empty_networks(pack, TEXTURE_NETWORKS, precision), TEXTURE_NETWORKS, plan, pack)
 
 

@@ -26,7 +26,7 @@ class Conv3x3(Conv):
         super().__init__(channels, out_channels, 3, padding=1, padding_mode=padding_mode, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not winograd.pays(x, self.weight):
+        if not winograd.is_faster(x, self.weight):
             return super().forward(x)
         border = "constant" if self.padding_mode == "zeros" else self.padding_mode
         return winograd.conv3x3(F.pad(x, (1, 1, 1, 1), mode=border), self.weight, self.bias)

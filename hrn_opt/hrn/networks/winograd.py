@@ -57,7 +57,7 @@ def _transforms() -> Transforms:
     return Transforms(both_axes(FILTER_ROWS_24, 24), both_axes(INPUT_ROWS), both_axes(OUTPUT_ROWS))
 
 
-def pays(x: Tensor, weight: Tensor) -> bool:
+def is_faster(x: Tensor, weight: Tensor) -> bool:
     """Whether `conv3x3` beats F.conv2d for an unpadded `x` (B, C, H, W) and its 3×3 `weight`."""
     height, width = x.shape[2:]
     return (

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hrn_opt.geometry.mesh import boundary_edges, vertex_normals, vertex_tangents
-from hrn_opt.geometry.uv import UVLayout, rasterize_layout
+from hrn_opt.geometry.uv import UVRaster, rasterize_uv
 from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.types import DetailMaps, Mesh
 
@@ -24,20 +24,20 @@ _NO_AREA_DM2 = 1e-8  # a texel is about 5e-5; rounding makes up to 1e-9 of a lin
 
 
 @dataclass(frozen=True)
-class DenseGrid:
+class TexelMesh:
     """The 256² texels of a layout as a mesh.
 
     layout: of UV_PX a side.   faces: (F, 3) int64 over flat texel numbers, wound as the mesh's own triangles; only
     where all four texels are covered and no border of the mesh runs between them.
     """
 
-    layout: UVLayout
+    layout: UVRaster
     faces: Tensor
 
 
-def dense_grid(uv: Tensor, faces: Tensor) -> DenseGrid:
+def texel_mesh(uv: Tensor, faces: Tensor) -> TexelMesh:
     """The grid of a mesh with one UV per vertex; uv: (N, 2), v up.   faces: (F, 3). Both on the CPU."""
-    layout = rasterize_layout(uv, faces, UV_PX)
+    layout = rasterize_uv(uv, faces, UV_PX)
     covered = layout.covered
     whole = covered[:-1, :-1] & covered[:-1, 1:] & covered[1:, :-1] & covered[1:, 1:]
     kept = whole & ~_border_cells(uv, faces)
@@ -46,10 +46,10 @@ def dense_grid(uv: Tensor, faces: Tensor) -> DenseGrid:
     low_left, low_right = texel[1:, :-1][kept], texel[1:, 1:][kept]
     halves = [(top_left, low_left, top_right), (top_right, low_left, low_right)]
     grid_faces = torch.cat([torch.stack(corners, 1) for corners in halves])
-    return DenseGrid(layout, grid_faces if _area(uv, faces) > 0 else grid_faces.flip(1))
+    return TexelMesh(layout, grid_faces if _area(uv, faces) > 0 else grid_faces.flip(1))
 
 
-def detail_maps(mesh: Mesh, displacement: Tensor, grid: DenseGrid) -> DetailMaps:
+def detail_maps(mesh: Mesh, displacement: Tensor, grid: TexelMesh) -> DetailMaps:
     """The maps and the dense mesh of one face.
 
     displacement: (256, 256) float32, decimetres along the normals, on the CPU.   grid: of mesh.uv and mesh.faces.
@@ -101,7 +101,7 @@ def _encoded(wanted: Tensor, normals: Tensor, tangents: Tensor) -> Tensor:
     return (F.normalize(local, dim=1).add(1).mul(255 / 2)).round().clamp(0, 255).byte()
 
 
-def _dense_mesh(points: Tensor, grid: DenseGrid) -> Mesh:
+def _dense_mesh(points: Tensor, grid: TexelMesh) -> Mesh:
     """points: (65536, 3) of the texels."""
     a, b, c = points[grid.faces].unbind(1)
     faces = grid.faces[torch.linalg.cross(b - a, c - a).norm(dim=1) / 2 > _NO_AREA_DM2]

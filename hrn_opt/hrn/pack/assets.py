@@ -9,7 +9,7 @@ import numpy as np
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn.align.face_crop import five_points
-from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
+from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
 from hrn_opt.hrn.pack import published
 from hrn_opt.hrn.pack.matfile import read_mat
 
@@ -151,7 +151,7 @@ def _layout(folder: Path, vertex_count: int) -> dict[str, np.ndarray]:
     faces = _Source(published.TEMPLATE_MESH, "faces", _obj_faces(folder / published.TEMPLATE_MESH)).indices(
         vertex_count, -1, 3
     )
-    layout = rasterize_uv(np.asarray(uv), faces, MAP_SIZE)
+    layout = uv_fragments(np.asarray(uv), faces, MAP_SIZE)
     return {
         "uv.coordinates": uv.astype(np.float32),
         "uv.faces": faces,

@@ -18,7 +18,7 @@ from hrn_opt.geometry.raster import Fragments, rasterize
 from hrn_opt.geometry.sparse import SparseMap
 from hrn_opt.hrn.shape.morphable import CENTRE_PX, FOCAL_PX
 from hrn_opt.hrn.uv import UV_PX
-from hrn_opt.runtime import repeat
+from hrn_opt.runtime import run_repeatedly
 
 RENDER_PX = 224
 Z_NEAR, Z_FAR = 5.0, 15.0
@@ -35,13 +35,13 @@ ADAM_EPSILON = 1e-8
 class Rendering:
     """The render of a textured mesh at the 224 px crop, and the texture's part of it as a sparse map.
 
-    screen: (N, 3) vertices as crop x, crop y and depth.   seen: what each pixel of the crop shows.
+    screen: (N, 3) vertices as crop x, crop y and depth.   fragments: what each pixel of the crop shows.
     pixels: (P,) int64 flat numbers of the pixels that show the face.
     texels: (P, 4) int64 flat texels behind each pixel.   weights: (P, 4) float32.
     """
 
     screen: Tensor
-    seen: Fragments
+    fragments: Fragments
     pixels: Tensor
     texels: Tensor
     weights: Tensor
@@ -50,10 +50,10 @@ class Rendering:
 def rendering_of(camera: Tensor, triangles: Tensor, uv: Tensor) -> Rendering:
     """camera: (N, 3) camera-frame vertices.   triangles: (F, 3).   uv: (N, 2), v up."""
     screen = _screen(camera)
-    seen = rasterize(screen, triangles, (RENDER_PX, RENDER_PX))
-    pixels = (seen.covered & (seen.depth >= -1) & (seen.depth <= 1)).flatten().nonzero().squeeze(1)
-    corners = triangles[seen.triangle.flatten()[pixels]]  # (P, 3)
-    weights = _perspective_weights(seen, pixels, camera[:, 2][corners])
+    fragments = rasterize(screen, triangles, (RENDER_PX, RENDER_PX))
+    pixels = (fragments.covered & (fragments.depth >= -1) & (fragments.depth <= 1)).flatten().nonzero().squeeze(1)
+    corners = triangles[fragments.triangle.flatten()[pixels]]  # (P, 3)
+    weights = _perspective_weights(fragments, pixels, camera[:, 2][corners])
     at = (weights[..., None] * uv[corners]).sum(1)  # (P, 2)
     x, y = at[:, 0] * UV_PX - 0.5, (1 - at[:, 1]) * UV_PX - 0.5
     left, top = x.floor(), y.floor()
@@ -62,7 +62,7 @@ def rendering_of(camera: Tensor, triangles: Tensor, uv: Tensor) -> Rendering:
     rows = [(top.long() + step) % UV_PX for step in (0, 1)]
     texels = torch.stack([row * UV_PX + column for row in rows for column in columns], 1)
     down, across = torch.stack([1 - bottom_share, bottom_share], 1), torch.stack([1 - right_share, right_share], 1)
-    return Rendering(screen, seen, pixels, texels, (down[:, :, None] * across[:, None]).flatten(1))
+    return Rendering(screen, fragments, pixels, texels, (down[:, :, None] * across[:, None]).flatten(1))
 
 
 def fit_texture(colour: Tensor, target: Tensor, rendering: Rendering, steps: int = STEPS) -> Tensor:
@@ -86,7 +86,7 @@ def fit_texture(colour: Tensor, target: Tensor, rendering: Rendering, steps: int
         _add_smoothness(gradient, offset, neighbours)
         _adam_step(offset, gradient, first, second, step_count)
 
-    repeat(step, steps, colour.device)
+    run_repeatedly(step, steps, colour.device)
     return colour + offset.T.view_as(colour)
 
 
@@ -97,9 +97,9 @@ def _screen(camera: Tensor) -> Tensor:
     return torch.stack([FOCAL_PX * x / z + CENTRE_PX, CENTRE_PX - FOCAL_PX * y / z, depth], 1)
 
 
-def _perspective_weights(seen: Fragments, pixels: Tensor, corner_depth: Tensor) -> Tensor:
+def _perspective_weights(fragments: Fragments, pixels: Tensor, corner_depth: Tensor) -> Tensor:
     """(P, 3) barycentrics on the triangle itself from those on the screen."""
-    weights = seen.barycentric.view(-1, 3)[pixels] / corner_depth
+    weights = fragments.barycentric.view(-1, 3)[pixels] / corner_depth
     return weights / weights.sum(1, keepdim=True)
 
 

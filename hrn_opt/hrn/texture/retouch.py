@@ -21,7 +21,7 @@ def de_retouch(network: nn.Module, albedo: Tensor, texture: Tensor) -> Tensor:
     signed = (texture - 0.5) * 2
     blend = network(F.interpolate(signed, (NETWORK_PX, NETWORK_PX), mode="bilinear"))
     blend = F.interpolate(blend, (UV_PX, UV_PX), mode="bilinear")
-    seen = (signed + 1) / 2
-    retouched = (1 - 2 * blend) * seen * seen + 2 * blend * seen
+    photo = (signed + 1) / 2
+    retouched = (1 - 2 * blend) * photo * photo + 2 * blend * photo
     softening = 1 / (1e6 * retouched**3 + 1e-6)  # keeps the ratio finite where the photo is black
-    return albedo * ((seen + softening) / (retouched + softening))
+    return albedo * ((photo + softening) / (retouched + softening))

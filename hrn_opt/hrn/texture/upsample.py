@@ -1,6 +1,6 @@
 """The fitted texture at any size: its own colours, and above its resolution the photo's detail.
 
-    texture = enlarge(fitted) + trust · (own − enlarge(shrink(own)))
+    texture = upsample_texture(fitted) + blend_weight · (own − upsample_texture(shrink(own)))
 
 where own is the photo at each texel and shrink brings it to the fitted texture's 256 px: only what 256 px cannot hold
 is taken from the photo, so the two agree wherever they meet and no seam can show.
@@ -27,27 +27,27 @@ from hrn_opt.geometry.projection import (
     texels_per_px,
 )
 from hrn_opt.geometry.raster import Fragments
-from hrn_opt.geometry.uv import UVLayout, blur, erode, resample_rows
+from hrn_opt.geometry.uv import UVRaster, blur, erode, resample_rows
 from hrn_opt.hrn.align.face_crop import Placement
 from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.types import UVTexture
 
-LAYOUT_PX = 512
+RASTER_PX = 512
 FACING_FADE = (0.25, 0.55)  # cosine to the viewer: a texel seen at a slant shows a smear, not detail
 FEATHER_TEXELS = 2  # of UV_PX
 
 
 @dataclass(frozen=True)
-class Seen:
+class PhotoView:
     """How the photo shows one face, all on the CPU.
 
-    screen: (N, 3) vertices as crop x, crop y, depth.   buffer: what the crop's pixels show.
+    screen: (N, 3) vertices as crop x, crop y, depth.   fragments: what the crop's pixels show.
     placement, photo_size_hw: where the crop lies in the photo.
     facing: (256, 256) cosine to the viewer.   skin: (256, 256) 0..1, where the photo shows skin.
     """
 
     screen: Tensor
-    buffer: Fragments
+    fragments: Fragments
     placement: Placement
     photo_size_hw: tuple[int, int]
     facing: Tensor
@@ -57,27 +57,27 @@ class Seen:
         return self.placement.to_photo(crop_xy, self.photo_size_hw)
 
 
-def enlarge(
-    photo_rgb: np.ndarray, seen: Seen, triangles: Tensor, uv: Tensor, layout: UVLayout, fitted: Tensor, size: int
+def upsample_texture(
+    photo_rgb: np.ndarray, view: PhotoView, triangles: Tensor, uv: Tensor, raster: UVRaster, fitted: Tensor, size: int
 ) -> UVTexture:
     """The (size, size) texture of a face.
 
-    photo_rgb: (height, width, 3) uint8.   triangles: (F, 3).   uv: (N, 2).   layout: of uv, LAYOUT_PX a side.
+    photo_rgb: (height, width, 3) uint8.   triangles: (F, 3).   uv: (N, 2).   raster: of uv, RASTER_PX a side.
     fitted: (3, 256, 256) float32 RGB about 0..1, on the CPU.
     """
-    crop_maps = layout.interpolate(seen.screen)  # (3, 512, 512) crop x, crop y, depth
-    photo_xy = seen.to_photo(crop_maps[:2].permute(1, 2, 0)).permute(2, 0, 1)
-    photo_points = seen.to_photo(seen.screen[:, :2])
-    trust = _trust(seen, crop_maps, photo_xy)
+    crop_maps = raster.interpolate(view.screen)  # (3, 512, 512) crop x, crop y, depth
+    photo_xy = view.to_photo(crop_maps[:2].permute(1, 2, 0)).permute(2, 0, 1)
+    photo_points = view.to_photo(view.screen[:, :2])
+    blend_weight = _blend_weight(view, crop_maps, photo_xy)
     zoom = texels_per_px(photo_points, triangles, uv, 1)
     coarse = photo_patch(photo_rgb, photo_points, zoom * UV_PX)
-    smooth = fitted * 255 - trust * coarse.sample(resample_rows(photo_xy, UV_PX, 0, UV_PX))  # (3, 256, 256)
+    smooth = fitted * 255 - blend_weight * coarse.sample(resample_rows(photo_xy, UV_PX, 0, UV_PX))  # (3, 256, 256)
     patch = photo_patch(photo_rgb, photo_points, CROP_PX_PER_TEXEL * zoom * size)
-    rgb, shown = np.empty((size, size, 3), np.uint8), np.empty((size, size), np.uint8)
-    low = torch.cat([smooth, trust[None]])  # (4, 256, 256)
+    rgb, visibility = np.empty((size, size, 3), np.uint8), np.empty((size, size), np.uint8)
+    low = torch.cat([smooth, blend_weight[None]])  # (4, 256, 256)
     for start, stop in bands(size):
-        rgb[start:stop], shown[start:stop] = _rows(patch, photo_xy, low, size, start, stop)
-    return UVTexture(rgb, shown)
+        rgb[start:stop], visibility[start:stop] = _rows(patch, photo_xy, low, size, start, stop)
+    return UVTexture(rgb, visibility)
 
 
 def _rows(patch: PhotoPatch, photo_xy: Tensor, low: Tensor, size: int, start: int, stop: int):
@@ -87,11 +87,11 @@ def _rows(patch: PhotoPatch, photo_xy: Tensor, low: Tensor, size: int, start: in
     return colour.permute(1, 2, 0).numpy(), (maps[3] * 255).round_().to(torch.uint8).numpy()
 
 
-def _trust(seen: Seen, crop_maps: Tensor, photo_xy: Tensor) -> Tensor:
+def _blend_weight(view: PhotoView, crop_maps: Tensor, photo_xy: Tensor) -> Tensor:
     """(256, 256) in 0..1: how far the photo's detail may be taken."""
     depth = crop_maps[2:]
-    near, far = seen.screen[:, 2].aminmax()
-    shown = in_sight(seen.buffer, crop_maps[:2], depth, VISIBILITY_SLACK * float(far - near))
-    shown = F.avg_pool2d(shown * inside_photo(photo_xy, seen.photo_size_hw), LAYOUT_PX // UV_PX)[0]
-    shown = shown * fade(seen.facing, *FACING_FADE)
-    return blur(erode(shown, FEATHER_TEXELS)[None], FEATHER_TEXELS)[0] * seen.skin
+    near, far = view.screen[:, 2].aminmax()
+    visibility = in_sight(view.fragments, crop_maps[:2], depth, VISIBILITY_SLACK * float(far - near))
+    visibility = F.avg_pool2d(visibility * inside_photo(photo_xy, view.photo_size_hw), RASTER_PX // UV_PX)[0]
+    visibility = visibility * fade(view.facing, *FACING_FADE)
+    return blur(erode(visibility, FEATHER_TEXELS)[None], FEATHER_TEXELS)[0] * view.skin

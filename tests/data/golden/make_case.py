@@ -21,14 +21,14 @@ import torch
 from PIL import Image
 from scipy.io import loadmat
 
-from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
+from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
 from tests.oracle.official_stages import official_stages, stand_in_for_pytorch3d
 
 PHOTO_PX, PHOTO_SEED, YAW_RAD = 640, 1, -0.1
 # The face stands exactly in the middle, so the crop's left edge is a whole pixel, 69, plus or minus rounding, and is
 # cut to 69 or 68 as the machine's linear algebra happens to round: to 68 in the stored case. This much decides it.
 NUDGE_PX = (1e-6, 0)
-KEPT = ("coeffs", "deformation", "displacement", "vertices", "normals", "texture_bgr")
+KEPT = ("coeffs", "position_map", "deformation", "displacement", "vertices", "normals", "texture_bgr")
 
 
 def photo() -> np.ndarray:
@@ -59,7 +59,7 @@ def load_published(pack: Path, official) -> torch.nn.Module:
     """The published model on the pack, on the CPU."""
     if importlib.util.find_spec("pytorch3d") is None:
         faces = loadmat(pack / "assets" / "BFM_model_front.mat")["tri"] - 1
-        stand_in_for_pytorch3d(official, rasterize_uv(np.load(pack / "assets" / "bfm_uvs2.npy"), faces, 256))
+        stand_in_for_pytorch3d(official, uv_fragments(np.load(pack / "assets" / "bfm_uvs2.npy"), faces, 256))
     with _cuda_is_cpu():
         model = official.model.FaceReconModel(str(pack))
     model.set_device(torch.device("cpu"))
@@ -115,6 +115,7 @@ def run(model, inputs: dict) -> dict[str, np.ndarray]:
     saved = model.save_results_hrn()
     return {
         "coeffs": base["coeffs"].numpy(),
+        "position_map": base["position_map"].numpy()[0].astype(np.float32),
         "deformation": model.deformation_map.detach().numpy()[0],
         "displacement": model.displacement_map.detach().numpy()[0],
         "vertices": saved["face_mesh"]["vertices"],

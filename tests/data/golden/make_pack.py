@@ -30,7 +30,7 @@ def build(folder: str | Path, seed: int) -> Path:
     assets.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    vertices, triangles, uv = _face_grid(rng)
+    vertices, triangles, uv = face_grid(rng)
     _write_morphable_model(assets, rng, vertices, triangles, uv)
     _write_regressor(assets, rng)
     np.save(assets / "bfm_uvs2.npy", uv)
@@ -42,7 +42,7 @@ def build(folder: str | Path, seed: int) -> Path:
     return folder
 
 
-def _face_grid(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def face_grid(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vertices (V, 3) decimetres, triangles (T, 3) and UV coordinates (V, 2) of a height field with a face's relief."""
     ys, xs = np.meshgrid(np.linspace(1.0, -1.0, GRID), np.linspace(-1.0, 1.0, GRID), indexing="ij")
     x, y = 0.78 * xs, 1.02 * ys
@@ -65,7 +65,7 @@ def _face_grid(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.nda
     return vertices.astype(np.float64), triangles, uv.astype(np.float32)
 
 
-def _smooth_fields(rng: np.random.Generator, points: np.ndarray, count: int) -> np.ndarray:
+def smooth_fields(rng: np.random.Generator, points: np.ndarray, count: int) -> np.ndarray:
     """(count, N) float32: random sums of six low cosines at points (N, 2) in 0..1; mean 0, deviation 1 each."""
     fields = np.zeros((count, len(points)), np.float32)
     for field in fields:
@@ -79,13 +79,13 @@ def _smooth_fields(rng: np.random.Generator, points: np.ndarray, count: int) -> 
 
 def _write_morphable_model(assets, rng, vertices, triangles, uv) -> None:
     def basis(count, size):
-        axes = [_smooth_fields(rng, uv, count) for _ in range(3)]
+        axes = [smooth_fields(rng, uv, count) for _ in range(3)]
         return np.stack(axes, -1).transpose(1, 2, 0).reshape(-1, count) * size
 
     identity, expression = basis(80, 0.012), basis(64, 0.008)
     colour = basis(80, 4.0)
     keypoints = ((vertices[None, :, :2] - _landmark_places()[:, None]) ** 2).sum(-1).argmin(1)
-    mean_colour = np.stack([_smooth_fields(rng, uv, 1)[0] * 12 + level for level in SKIN_RGB], -1).reshape(1, -1)
+    mean_colour = np.stack([smooth_fields(rng, uv, 1)[0] * 12 + level for level in SKIN_RGB], -1).reshape(1, -1)
     model = {
         "meanshape": vertices.reshape(1, -1),
         "idBase": identity,
@@ -140,13 +140,13 @@ def _write_textures(assets: Path, rng: np.random.Generator) -> None:
     steps = np.linspace(0, 1, TEXTURE_PX)
     down, across = np.meshgrid(steps, steps, indexing="ij")
     texels = np.stack([across, down], -1)
-    mean = [_smooth_fields(rng, texels.reshape(-1, 2), 1)[0] * 12 + level for level in SKIN_RGB]
+    mean = [smooth_fields(rng, texels.reshape(-1, 2), 1)[0] * 12 + level for level in SKIN_RGB]
     mean = np.stack(mean, -1).reshape(TEXTURE_PX, TEXTURE_PX, 3)
     np.save(assets / "bfm_tex_mean2.npy", mean.astype(np.float32))
     base = np.empty((TEXTURE_PX, TEXTURE_PX, 3, 80), np.float32)
     coarse_px = TEXTURE_PX // 8
     for channel in range(3):
-        fields = _smooth_fields(rng, texels[::8, ::8].reshape(-1, 2), 80).reshape(80, 1, coarse_px, coarse_px)
+        fields = smooth_fields(rng, texels[::8, ::8].reshape(-1, 2), 80).reshape(80, 1, coarse_px, coarse_px)
         fields = torch.from_numpy(fields) * 4
         large = nn.functional.interpolate(fields, (TEXTURE_PX, TEXTURE_PX), mode="bicubic")
         base[:, :, channel] = large[:, 0].permute(1, 2, 0).numpy()

@@ -135,12 +135,12 @@ class Points106:
 
 
 def test_degree_zero_is_the_crop_itself_and_runs_nothing(reference):
-    (same,) = widening.widen(None, None, [reference["crop"]], degree=0.0)
+    (same,) = widening.widen_cheeks(None, None, [reference["crop"]], degree=0.0)
     assert same is reference["crop"]
 
 
 def test_without_a_face_the_crop_comes_back(reference):
-    (same,) = widening.widen(no_face, None, [reference["crop"]])
+    (same,) = widening.widen_cheeks(no_face, None, [reference["crop"]])
     assert same is reference["crop"]
 
 
@@ -148,12 +148,12 @@ def test_several_crops_at_once_and_their_channels_swapped(reference):
     crop, black = reference["crop"], np.zeros((224, 224, 3), np.uint8)
     points = (reference["points"] - reference["points"].min(0)) / np.ptp(reference["points"], 0)
     network = Points106(points)
-    first, second, third = widening.widen(one_face, network, [crop, black, crop])
+    first, second, third = widening.widen_cheeks(one_face, network, [crop, black, crop])
     assert second is black
     np.testing.assert_array_equal(first, third)
     assert (first != crop).any()
     blue = np.zeros((224, 224, 3), np.uint8)
     blue[..., 1:] = (128, 255)
-    widening.widen(one_face, network, [blue])
+    widening.widen_cheeks(one_face, network, [blue])
     shown = network.shown[-1][0, :, 112, 112] * 255 + torch.tensor([103.94, 116.78, 123.68])
     assert shown.round().tolist() == [255, 128, 0]  # the swap that upstream makes

@@ -1,14 +1,13 @@
 """The UV rasteriser against a plain loop in PyTorch3D's order, against its rules one by one, and the golden case."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hrn_opt.hrn.exact.pytorch3d_uv import AREA_EPSILON, rasterize_uv, screen_points, texel_centres
+from hrn_opt.hrn.exact.pytorch3d_uv import AREA_EPSILON, screen_points, texel_centres, uv_fragments
 
-GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "data" / "golden" / "seed11-case1.npz"
 f32 = np.float32
 
 
@@ -41,7 +40,7 @@ def reference_hit(point, corners, number):
 
 
 def assert_equal_to_reference(uv, faces, size):
-    layout = rasterize_uv(uv, faces, size)
+    layout = uv_fragments(uv, faces, size)
     triangle_map, barycentric = rasterize_reference(uv, faces, size)
     assert np.array_equal(layout.triangle, triangle_map)
     assert np.array_equal(layout.barycentric, barycentric)  # bit for bit
@@ -75,15 +74,15 @@ def test_chunks_do_not_show(monkeypatch):
     rng = np.random.default_rng(1)
     uv = rng.uniform(0, 1, (90, 2))
     faces = np.arange(90).reshape(30, 3)
-    whole = rasterize_uv(uv, faces, 32)
+    whole = uv_fragments(uv, faces, 32)
     monkeypatch.setattr("hrn_opt.hrn.exact.pytorch3d_uv._CHUNK_CANDIDATES", 50)
-    cut = rasterize_uv(uv, faces, 32)
+    cut = uv_fragments(uv, faces, 32)
     assert np.array_equal(whole.triangle, cut.triangle) and np.array_equal(whole.barycentric, cut.barycentric)
 
 
 def test_row_0_is_v_1_and_column_0_is_u_0():
     uv = np.array([[0.01, 0.99], [0.01, 0.7], [0.3, 0.99]])
-    triangle = rasterize_uv(uv, np.array([[0, 1, 2]]), 16).triangle
+    triangle = uv_fragments(uv, np.array([[0, 1, 2]]), 16).triangle
     assert triangle[0, 0] == 0 and triangle[0, -1] == triangle[-1, 0] == triangle[-1, -1] == -1
     assert np.array_equal(texel_centres(4), f32([0.75, 0.25, -0.25, -0.75]))
 
@@ -91,7 +90,7 @@ def test_row_0_is_v_1_and_column_0_is_u_0():
 def test_centres_on_an_edge_belong_to_no_triangle():
     # Two triangles share the diagonal through the centres of texels (k, k).
     uv = np.array([[0, 1], [0, 0], [1, 0], [1, 1]], np.float64)
-    layout = rasterize_uv(uv, np.array([[0, 1, 2], [0, 2, 3]]), 8)
+    layout = uv_fragments(uv, np.array([[0, 1, 2], [0, 2, 3]]), 8)
     assert np.array_equal(layout.triangle < 0, np.eye(8, dtype=bool))
 
 
@@ -107,7 +106,7 @@ def test_the_area_divides_with_1e_8_added():
     points = screen_points(uv)
     area = abs(np.linalg.det(np.stack([points[1] - points[0], points[2] - points[0]]).astype(np.float64)))
     assert area == pytest.approx(4e-8, rel=0.05)
-    sums = [rasterize_uv(tiny_triangle(2e-4, flip=flip), np.array([[0, 1, 2]]), 8) for flip in (False, True)]
+    sums = [uv_fragments(tiny_triangle(2e-4, flip=flip), np.array([[0, 1, 2]]), 8) for flip in (False, True)]
     sums = sorted(float(layout.barycentric[3, 4].sum()) for layout in sums)
     assert sums == pytest.approx([area / (area + 1e-8), area / (area - 1e-8)], rel=2e-2)  # float32 corners
 
@@ -115,20 +114,20 @@ def test_the_area_divides_with_1e_8_added():
 @pytest.mark.parametrize("flip", [False, True])
 def test_triangles_of_almost_no_area_are_skipped(flip):
     face = np.array([[0, 1, 2]])
-    seen = [rasterize_uv(tiny_triangle(edge, flip=flip), face, 8).triangle.max() for edge in (0.9e-4, 1.2e-4)]
+    seen = [uv_fragments(tiny_triangle(edge, flip=flip), face, 8).triangle.max() for edge in (0.9e-4, 1.2e-4)]
     assert seen == [-1, 0]
 
 
 def test_the_lowest_depth_wins_then_the_lowest_number():
     large = np.array([[-1, -1], [3, -1], [-1, 3]], np.float64)
     tiny, flipped = tiny_triangle(2e-4), tiny_triangle(2e-4, flip=True)
-    twice = rasterize_uv(large, np.array([[0, 1, 2], [0, 1, 2]]), 8)
+    twice = uv_fragments(large, np.array([[0, 1, 2], [0, 1, 2]]), 8)
     assert (twice.triangle == 0).all()
     # The 1e-8 in the divisor makes a tiny triangle's barycentrics, and so its depth, smaller than a large one's, or
     # larger, as it is wound.
     winners = set()
     for small in (tiny, flipped):
-        both = rasterize_uv(np.concatenate([large, small]), np.array([[0, 1, 2], [3, 4, 5]]), 8)
+        both = uv_fragments(np.concatenate([large, small]), np.array([[0, 1, 2], [3, 4, 5]]), 8)
         winners.add(int(both.triangle[3, 4]))
         assert (np.delete(both.triangle.ravel(), 3 * 8 + 4) == 0).all()
     assert winners == {0, 1}
@@ -143,15 +142,13 @@ def test_the_files_own_dtype_decides_the_last_bit():
 
 def test_nothing_in_the_picture_is_an_empty_layout():
     for faces in (np.array([[0, 1, 2]]), np.zeros((0, 3), int)):
-        layout = rasterize_uv(np.array([[2, 2], [3, 2], [2, 3.0]]), faces, 8)
+        layout = uv_fragments(np.array([[2, 2], [3, 2], [2, 3.0]]), faces, 8)
         assert (layout.triangle == -1).all() and not layout.barycentric.any()
 
 
 def golden_model(seed):
     """Vertices (N, 3), faces, UVs and shape bases (3N, 144) of the golden pack, drawn as its own generator does."""
-    spec = importlib.util.spec_from_file_location("golden_pack", GOLDEN / "pack.py")
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
+    generator = pytest.importorskip("tests.data.golden.make_pack", reason="it needs scipy", exc_type=ImportError)
     rng = np.random.default_rng(seed)
     vertices, faces, uv = generator.face_grid(rng)
     bases = []
@@ -162,14 +159,11 @@ def golden_model(seed):
 
 
 def test_the_golden_position_map():
-    pytest.importorskip("scipy", reason="the golden pack's generator needs scipy")
-    if not (GOLDEN / "seed11-case1.npz").is_file():
-        pytest.skip("the golden case lies beside the repository, and is not there")
-    golden = np.load(GOLDEN / "seed11-case1.npz")
+    golden = np.load(GOLDEN)
     vertices, faces, uv, basis = golden_model(seed=11)
     mean = vertices.astype(np.float32)
     shape = mean - mean.mean(0, keepdims=True) + (basis @ golden["coeffs"][0, :144]).reshape(-1, 3)
-    layout = rasterize_uv(uv, faces, 256)
+    layout = uv_fragments(uv, faces, 256)
     covered = layout.triangle >= 0
     positions = (layout.barycentric[..., None] * shape[faces[layout.triangle]]).sum(2) * covered[..., None]
     expected = golden["position_map"].transpose(1, 2, 0)

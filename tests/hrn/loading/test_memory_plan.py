@@ -98,7 +98,7 @@ def test_activations_are_as_counted(full_size, name):
 
 def test_specs_are_halved_as_the_networks_are(pack):
     empty = memory_plan.empty_networks(pack, TEXTURE_NETWORKS, torch.bfloat16)
-    real = TextureNetworks(pack).halve(torch.bfloat16)
+    real = TextureNetworks(pack).cast_large_networks(torch.bfloat16)
     shapes = {name: (p.shape, p.dtype) for name, p in real.named_parameters()}
     assert {name: (p.shape, p.dtype) for name, p in empty.named_parameters()} == shapes
 
@@ -184,10 +184,17 @@ def everything(networks, find, mask, assets) -> list[torch.Tensor]:
     random = torch.Generator().manual_seed(5)
     crop, detail = (torch.rand(1, 3, side, side, generator=random) for side in (224, 512))
     with torch.inference_mode():
-        low = stages.base(networks, assets, crop)
-        fine = stages.detail(networks, assets, low, detail, torch.ones(1, 1, 224, 224))
+        coarse = stages.coarse_shape(networks, assets, crop)
+        detailed = stages.detailed_shape(networks, assets, coarse, detail, torch.ones(1, 1, 224, 224))
         heatmaps = find.fan(torch.rand(1, 3, 256, 256, generator=random))
-        answers = [low.coefficients, fine.vertices, fine.deformation, fine.displacement, fine.albedo, fine.normals]
+        answers = [
+            coarse.coefficients,
+            detailed.vertices,
+            detailed.deformation,
+            detailed.displacement,
+            detailed.albedo,
+            detailed.normals,
+        ]
         answers += [find.retinaface(detail).logits, find.landmarks106(crop), *find.s3fd(crop * 255)]
         answers += [heatmaps if isinstance(heatmaps, torch.Tensor) else heatmaps[-1]]
         return [*answers, mask.network((crop[0].permute(1, 2, 0) * 255).byte())]

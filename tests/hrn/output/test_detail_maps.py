@@ -15,7 +15,7 @@ from hrn_opt import pipeline
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.geometry.mesh import vertex_normals, vertex_tangents
 from hrn_opt.hrn import model as hrn_model
-from hrn_opt.hrn.output.detail_maps import dense_grid, detail_maps
+from hrn_opt.hrn.output.detail_maps import detail_maps, texel_mesh
 from hrn_opt.output import export
 from hrn_opt.types import Box, Camera, DetailMaps, Face, Mesh, Reconstruction, UVTexture, Want
 from tests.hrn.crowd import PHOTO, faces
@@ -84,7 +84,7 @@ def waves(depth=0.03):
 
 def maps_of(mesh, displacement=None) -> DetailMaps:
     displacement = torch.zeros(256, 256) if displacement is None else displacement
-    return detail_maps(mesh, displacement, dense_grid(mesh.uv, mesh.faces))
+    return detail_maps(mesh, displacement, texel_mesh(mesh.uv, mesh.faces))
 
 
 def decoded(normal_map):
@@ -112,7 +112,7 @@ def test_normals_lean_against_the_slopes_along_u_and_v(mirrored):
 
 def test_decoded_in_the_viewers_frame_gives_the_displaced_surfaces_normals():
     mesh, (height, _, _) = sheet(bend=0.6), waves(0.02)
-    grid = dense_grid(mesh.uv, mesh.faces)
+    grid = texel_mesh(mesh.uv, mesh.faces)
     maps = detail_maps(mesh, height, grid)
     tangents = vertex_tangents(mesh)
     carried = grid.layout.interpolate(torch.cat([mesh.normals, tangents[:, :3]], 1)).permute(1, 2, 0)
@@ -309,9 +309,9 @@ def test_made_only_when_wanted(prepared_pack, monkeypatch):
         ("turntable", ["detail", "turntable"]),
     ):
         made.clear()
-        result = reconstructor.reconstruct(PHOTO, faces=faces(1), want=want, texture_size=256, face_widening=0.0)
+        result = reconstructor.reconstruct(PHOTO, faces=faces(1), want=want, texture_size=256, cheek_widening=0.0)
         assert made == expected and (result.detail is not None) == bool(expected)
-        assert ("dense_grid" in vars(reconstructor._model)) == (want not in ("texture", "mesh"))
+        assert ("texel_mesh" in vars(reconstructor._model)) == (want not in ("texture", "mesh"))
     maps = result.detail
     assert np.array_equal(maps.displacement_map[64:192, 64:192], result.displacement[0, 64:192, 64:192].numpy())
     assert (maps.normal_map != NEUTRAL_RGB).any() and len(maps.dense_mesh.faces) > 100_000

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from hrn_opt.errors import OutputUnwritable, PackDamaged, PackIncomplete
-from hrn_opt.hrn.exact.pytorch3d_uv import rasterize_uv
+from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.pack import prepare as prepare_module
@@ -125,7 +125,7 @@ def test_the_layout_is_rasterised_from_the_files_own_uv(published_pack, opened):
     lines = (published_pack / pack.TEMPLATE_MESH).read_text().splitlines()
     faces = np.array([line.split()[1:] for line in lines if line.startswith("f ")], int) - 1
     assert np.array_equal(opened.tensor("uv.faces"), faces)
-    layout = rasterize_uv(uv, faces, 256)
+    layout = uv_fragments(uv, faces, 256)
     assert np.array_equal(opened.tensor("uv.pixel_triangle"), layout.triangle)
     assert np.array_equal(opened.tensor("uv.barycentric"), layout.barycentric)
 

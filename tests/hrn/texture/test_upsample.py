@@ -25,12 +25,12 @@ def make(reconstructor, monkeypatch):
     """Makes a texture of the first made-up face; also what the upsampling was given."""
 
     def make_texture(size, **options):
-        given, keep = [], hrn_model.enlarge
-        monkeypatch.setattr(hrn_model, "enlarge", lambda *inputs: given.append(inputs) or keep(*inputs))
+        given, keep = [], hrn_model.upsample_texture
+        monkeypatch.setattr(hrn_model, "upsample_texture", lambda *inputs: given.append(inputs) or keep(*inputs))
         result = reconstructor.reconstruct(
-            PHOTO, faces=faces(1), texture_size=size, **{"face_widening": 0.0, "want": "mesh", **options}
+            PHOTO, faces=faces(1), texture_size=size, **{"cheek_widening": 0.0, "want": "mesh", **options}
         )
-        monkeypatch.setattr(hrn_model, "enlarge", keep)
+        monkeypatch.setattr(hrn_model, "upsample_texture", keep)
         return result, given
 
     return make_texture
@@ -46,27 +46,27 @@ def reduced(rgb):
 def test_every_size_is_the_published_texture_once_reduced(make, size):
     result, given = make(size)
     assert len(given) == 1 and result.texture.size == size
-    published = (result.texture_float.clamp(0, 1) * 255).numpy()
+    published = (result.texture_256.clamp(0, 1) * 255).numpy()
     assert np.abs(reduced(result.texture.rgb) - published).mean() < LEVELS_FROM_PUBLISHED
-    seen = result.texture.seen > 250
-    assert seen.mean() > 0.02  # and somewhere it has taken detail from the photo
+    taken = result.texture.visibility > 250
+    assert taken.mean() > 0.02  # and somewhere it has taken detail from the photo
     smooth = torch.nn.functional.interpolate(
-        result.texture_float.permute(2, 0, 1)[None] * 255, (size, size), mode="bilinear"
+        result.texture_256.permute(2, 0, 1)[None] * 255, (size, size), mode="bilinear"
     )[0].permute(1, 2, 0)
-    unseen = np.abs(result.texture.rgb - smooth.numpy())[result.texture.seen == 0]
+    unseen = np.abs(result.texture.rgb - smooth.numpy())[result.texture.visibility == 0]
     assert np.percentile(unseen, 99) < 2  # the rest lies next to what is seen
 
 
 def test_the_published_size_is_the_published_texture(make):
     result, given = make(256)
     assert not given
-    expected = (result.texture_float * 255).round().clamp(0, 255).byte().numpy()
+    expected = (result.texture_256 * 255).round().clamp(0, 255).byte().numpy()
     assert np.array_equal(result.texture.rgb, expected)
 
 
 def test_detail_of_the_photo_comes_from_where_the_camera_puts_the_mesh(make):
-    result, [(_, seen, *_)] = make(512)
-    on_crop = seen.to_photo(seen.screen[:, :2])
+    result, [(_, view, *_)] = make(512)
+    on_crop = view.to_photo(view.screen[:, :2])
     by_camera = result.camera.project(result.mesh.vertices)[:, :2]
     assert (by_camera - on_crop).norm(dim=1).median() < 1.0  # the detail moves the surface by less than a pixel here
     width = float(on_crop[:, 0].max() - on_crop[:, 0].min())
@@ -80,20 +80,20 @@ def test_no_detail_is_taken_where_there_is_no_skin(make):
     mask = torch.zeros(224, 224)
     mask[:, :112] = 1
     whole, _ = make(512, skin_mask=torch.ones(224, 224))
-    half, [(_, seen, *_)] = make(512, skin_mask=mask)
-    bare = (seen.skin == 0).numpy().repeat(2, 0).repeat(2, 1)
-    assert (whole.texture.seen[bare] > 128).mean() > 0.02
-    assert half.texture.seen[bare].max() < 128 and (half.texture.seen[~bare] > 128).any()
+    half, [(_, view, *_)] = make(512, skin_mask=mask)
+    bare = (view.skin == 0).numpy().repeat(2, 0).repeat(2, 1)
+    assert (whole.texture.visibility[bare] > 128).mean() > 0.02
+    assert half.texture.visibility[bare].max() < 128 and (half.texture.visibility[~bare] > 128).any()
     none, _ = make(512, skin_mask=torch.zeros(224, 224))
-    assert none.texture.seen.max() == 0
+    assert none.texture.visibility.max() == 0
 
 
 def test_detail_fades_as_the_surface_turns_away(make):
-    _, [(photo_rgb, seen, *rest)] = make(512, skin_mask=torch.ones(224, 224))
+    _, [(photo_rgb, view, *rest)] = make(512, skin_mask=torch.ones(224, 224))
     shown = {}
     for facing in (0.2, 0.4, 0.6, 0.9):
-        turned = replace(seen, facing=torch.full_like(seen.facing, facing))
-        shown[facing] = hrn_model.enlarge(photo_rgb, turned, *rest).seen.astype(float)
+        turned = replace(view, facing=torch.full_like(view.facing, facing))
+        shown[facing] = hrn_model.upsample_texture(photo_rgb, turned, *rest).visibility.astype(float)
     assert shown[0.2].max() == 0  # seen at 78 degrees a photo shows a smear
     assert 0.3 < shown[0.4].mean() / shown[0.9].mean() < 0.7
     assert np.array_equal(shown[0.6], shown[0.9]) and shown[0.9].max() > 250
@@ -106,7 +106,7 @@ def test_landmarks_count_from_pixel_centres_and_the_outline_does_not(reconstruct
     keep = model.skin_mask
     model.__dict__["skin_mask"] = lambda rgb, in_crop: given.append(in_crop) or keep(rgb, in_crop)
     try:
-        reconstructor.reconstruct(PHOTO, faces=faces(1), texture_size=256, face_widening=0.0, want="texture")
+        reconstructor.reconstruct(PHOTO, faces=faces(1), texture_size=256, cheek_widening=0.0, want="texture")
         crops = hrn_model.align(model._working(PHOTO).rgb, landmarks.double(), model.pack.tensor("align.lm3d"))
     finally:
         model.__dict__["skin_mask"] = keep
@@ -117,7 +117,7 @@ def test_landmarks_count_from_pixel_centres_and_the_outline_does_not(reconstruct
 def test_every_face_of_a_photo_is_advised_on_and_has_its_share_of_the_time(reconstructor, monkeypatch):
     monkeypatch.setattr(hrn_model.HrnModel, "yaw_rad", lambda self, shape: math.radians(40))
     start = time.perf_counter()
-    together = reconstructor.reconstruct_all(PHOTO, faces=faces(3), texture_size=256, face_widening=0.0)
+    together = reconstructor.reconstruct_all(PHOTO, faces=faces(3), texture_size=256, cheek_widening=0.0)
     whole_s = time.perf_counter() - start
     assert [[advice.key for advice in one.advice] for one in together] == [["FaceTurned"]] * 3
     assert 0 < sum(one.seconds for one in together) <= whole_s
