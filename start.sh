@@ -145,15 +145,14 @@ fetch() { # its arguments are paths: it runs where it was called
   [[ $PY == /* ]] || PY=$PWD/$PY
   export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
   cd -- "$CALLED_FROM"
-  exec "$PY" -m hrn_opt.hrn.pack.fetch "$@"
+  exec "$PY" -m hrn_opt fetch "$@"
 }
 
 examine() { # the doctor installs nothing, and looks through the Python that the other commands would use
   local python
   python=$(find_python)
   uses_active || [[ ! -x $VENV/bin/python ]] || python=$VENV/bin/python
-  # Not -m hrn_opt.doctor: that imports the package, and with it torch, which may be what is missing.
-  exec "$python" -c "import runpy; runpy.run_path('hrn_opt/doctor.py', run_name='__main__')" "$@"
+  exec "$python" -m hrn_opt doctor "$@"
 }
 
 command=${1:-run}

@@ -1,23 +1,19 @@
 """What this machine has, and what to do about what is missing.
 
-    ./start.sh doctor [--json]
-
 Looks only; installs and loads nothing for good. Everything beyond the standard library is imported inside the check
 that needs it, so that the doctor can still speak when torch is missing.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import os
 import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -188,25 +184,9 @@ def can_run(checks: Sequence[Check]) -> bool:
     return all(check.ok for check in checks if check.needed)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="./start.sh doctor", description="Say what this machine has.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse_args(arguments)
-    checks = examine()
-    if options.json:
-        print(json.dumps({"ready": can_run(checks), "checks": [asdict(check) for check in checks]}, indent=2))
-    else:
-        print(report_text(checks))
-    return 0 if can_run(checks) else 1
-
-
 def _check(name: str, ok: bool, found: str, remedy: str) -> Check:
     return Check(name, ok, found, "" if ok else remedy)
 
 
 def _gib(count_bytes: int) -> str:
     return f"{count_bytes / 2**30:.1f} GiB"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -77,18 +77,18 @@ def test_a_failed_install_is_tried_again(clone):
     assert start(clone).returncode == 0
 
 
-FETCH = "import sys, os; print('fetched', os.getcwd(), *sys.argv[1:])\n"
+COMMAND = "import sys, os; print(os.getcwd(), *sys.argv[1:])\n"
 
 
 def test_fetch_takes_paths_from_where_it_was_called(clone, tmp_path):
-    module = clone / "hrn_opt" / "hrn" / "pack" / "fetch.py"
-    module.parent.mkdir(parents=True)
-    module.write_text(FETCH)
+    module = clone / "hrn_opt" / "__main__.py"
+    module.parent.mkdir()
+    module.write_text(COMMAND)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     ended = start(clone, "fetch", "--from", "my pack", "--to", "there", cwd=elsewhere)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == f"fetched {elsewhere} --from my pack --to there\n"
+    assert ended.stdout == f"{elsewhere} fetch --from my pack --to there\n"
     assert (clone / ".venv" / "installed-run").is_file()
 
 
