@@ -17,7 +17,7 @@ RUN useradd --create-home --uid 1000 hrn
 WORKDIR /app
 
 # The layers that change least come first: the pins, then the code.
-COPY requirements.txt ./
+COPY requirements.txt constraints.txt pyproject.toml ./
 RUN pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r requirements.txt
 
 COPY LICENSE NOTICE README.md app.py start.sh ./

@@ -21,7 +21,7 @@ OLDEST_PYTHON = (3, 10)
 NEEDED_RAM_BYTES = 1 << 30  # one photo with the embedded model, page included
 NEEDED_DISK_BYTES = 200 << 20  # photos and results of some visitors
 PACKAGES = ("torch", "gradio", "numpy", "pillow", "pillow-heif", "safetensors", "pygltflib", "accelerate", "modelscope")
-REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
+CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
     )
 
 
-def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:
-    """Pinned version by package name; empty when there is no requirements file (an installed package)."""
+def read_pins(path: Path = CONSTRAINTS) -> dict[str, str]:
+    """Pinned version by package name; empty where there are none (an installed package)."""
     if not path.is_file():
         return {}
     pins = {}
