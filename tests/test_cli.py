@@ -251,7 +251,7 @@ def test_a_damaged_pack_exits_1_with_one_sentence(prepared_pack, tmp_path, capsy
     photo = save_photo(tmp_path / "me.png")
     assert main([photo, "--out", str(tmp_path / "out"), "--model", str(damaged), "--device", "cpu"]) == 1
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.count("\n") == 1 and "start.sh fetch" in printed.err
+    assert printed.out == "" and printed.err.count("\n") == 1 and "hrn-opt fetch" in printed.err
     assert not (tmp_path / "out").exists()
 
 

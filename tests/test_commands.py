@@ -1,5 +1,7 @@
 """`hrn-opt COMMAND`: every command answers for itself, and says what to install where a package is missing."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +57,24 @@ def test_a_missing_extra_is_one_sentence(tmp_path, command, package, extra):
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("hrn-opt: ") and f"pip install 'hrn-opt[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize(("program", "remedy"), [("./start.sh", "./start.sh"), ("hrn-opt", "pip install hrn-opt")])
+def test_messages_name_the_program_as_it_was_called(program, remedy):
+    """The doctor of an interpreter without any package, as start.sh calls it and as the installed package does."""
+    environment = {**os.environ, "HRN_OPT_PROGRAM": program, "HRN_OPT_HOME": "/nowhere"}
+    command = [sys.executable, "-S", "-m", "hrn_opt", "doctor", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    remedies = {check["name"]: check["remedy"] for check in json.loads(done.stdout)["checks"]}
+    assert remedies["HRN model"] == f"{program} fetch gets it."
+    assert remedies["numpy"] == f"{remedy} brings it."
+
+
+def test_only_one_place_says_how_the_program_is_called():
+    """A message that named ./start.sh would be wrong where the package was installed with pip."""
+    package = Path(hrn_opt.__file__).parent
+    naming = {path.name for path in package.rglob("*.py") if "./start.sh" in path.read_text(encoding="utf-8")}
+    assert naming == {"program.py"}
 
 
 def test_python_m_names_itself():

@@ -43,7 +43,14 @@ def test_every_package_is_pinned():
 
 def test_a_missing_package_has_a_remedy():
     check = doctor.check_package("no-such-package-here", {})
-    assert not check.ok and "start.sh" in check.remedy
+    assert not check.ok and check.needed and "pip install hrn-opt" in check.remedy
+
+
+@pytest.mark.parametrize(("package", "extra"), [("gradio", "web"), ("modelscope", "hrn")])
+def test_what_an_extra_brings_may_lack(monkeypatch, package, extra):
+    monkeypatch.setitem(doctor.PACKAGES, "no-such-package-here", doctor.PACKAGES[package])
+    check = doctor.check_package("no-such-package-here", {})
+    assert not check.ok and not check.needed and f"pip install 'hrn-opt[{extra}]'" in check.remedy
 
 
 def test_another_version_is_said():
@@ -83,7 +90,7 @@ def test_speaks_without_torch(tmp_path):
 
 def test_without_hrn_it_says_how_to_get_it(no_pack):
     check = doctor.check_hrn()
-    assert check.ok and not check.needed and "optional" in check.found and "./start.sh fetch" in check.remedy
+    assert check.ok and not check.needed and "optional" in check.found and "hrn-opt fetch" in check.remedy
 
 
 def test_it_looks_where_fetch_writes(monkeypatch, tmp_path):
@@ -103,7 +110,7 @@ def test_it_looks_where_fetch_writes(monkeypatch, tmp_path):
 def test_an_unfinished_fetch_is_said(no_pack, folder, state):
     (no_pack / folder).mkdir(parents=True)
     check = doctor.check_hrn()
-    assert not check.ok and not check.needed and state in check.found and "./start.sh fetch" in check.remedy
+    assert not check.ok and not check.needed and state in check.found and "hrn-opt fetch" in check.remedy
 
 
 def test_a_prepared_pack(no_pack, prepared_pack):
@@ -135,4 +142,4 @@ def test_a_damaged_pack_is_no_pack_to_start_with(no_pack, prepared_pack, name):
     shutil.copytree(prepared_pack, no_pack / "prepared")
     os.truncate(no_pack / "prepared" / name, 100)
     check = doctor.check_hrn()
-    assert not check.ok and check.needed and "./start.sh fetch" in check.remedy
+    assert not check.ok and check.needed and "hrn-opt fetch" in check.remedy

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from hrn_opt.errors import HrnOptError, InputError
+from hrn_opt.program import install_command
 
 EXIT_INPUT, EXIT_MACHINE, EXIT_INTERRUPTED = 2, 1, 130
 _BAR_CELLS = 30
@@ -31,8 +32,8 @@ def run_command(work: Callable[[], int]) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRA_OF:
             raise
-        remedy = f"pip install 'hrn-opt[{_EXTRA_OF[package]}]'"
-        say(f"hrn-opt: This needs the package {package}, which is not installed: {remedy}", sys.stderr)
+        remedy = f"{install_command(_EXTRA_OF[package])} brings it"
+        say(f"hrn-opt: This needs the package {package}, which is not installed; {remedy}.", sys.stderr)
         return EXIT_MACHINE
 
 
