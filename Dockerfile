@@ -9,27 +9,26 @@ ARG TORCH_INDEX_URL=""
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PIP_NO_CACHE_DIR=1 \
-    HRN_OPT_NO_VENV=1 \
     HRN_OPT_HOST=0.0.0.0 \
     HRN_OPT_PORT=8080
 
 RUN useradd --create-home --uid 1000 hrn
-WORKDIR /app
+WORKDIR /source
 
-# The layers that change least come first: the pins, then the code.
-COPY requirements.txt ./
+# The layers that change least come first: the pins, then the package.
+COPY requirements.txt constraints.txt ./
 RUN pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r requirements.txt
 
-COPY LICENSE NOTICE README.md app.py start.sh ./
-COPY examples ./examples
+COPY pyproject.toml LICENSE NOTICE README.md ./
 COPY hrn_opt ./hrn_opt
-RUN python -m compileall -q app.py hrn_opt
+RUN pip install --no-deps .
 
 USER 1000
+WORKDIR /home/hrn
 # Its own, so that a named volume mounted here is writable: HRN's pack lies in it.
-RUN mkdir -p /home/hrn/.cache/hrn_opt
+RUN mkdir -p .cache/hrn_opt
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['HRN_OPT_PORT'] + '/healthz', timeout=4)"]
-ENTRYPOINT ["./start.sh"]
-CMD ["run"]
+ENTRYPOINT ["hrn-opt"]
+CMD ["serve"]

@@ -5,21 +5,26 @@ CALLED_FROM=$PWD
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 VENV=.venv
+RUN_EXTRAS=(web hrn) # of pyproject.toml
+TEST_EXTRAS=(web hrn dev oracle oracle-no-deps)
+ALONE=face-alignment # is installed without its own needs; pyproject.toml says why
 
 usage() {
   cat <<'TEXT'
 Usage: ./start.sh [command] [arguments]
 
-  run     serve the page (default; --host, --port, or HRN_OPT_HOST, HRN_OPT_PORT; 127.0.0.1:8080 unless told;
-          run --help lists the other settings)
-  fetch   get the HRN model, 1.1 GB, and prepare it (--from a mirror or folder, --to DIR); the page runs without it
-  test    run all tests (--fast: only the fast ones; other arguments go to pytest)
-  bench   measure speed and memory, against the published code (--quick: 3 minutes, with what is installed)
-  doctor  say what this machine has and what to do about what is missing (--json)
+  serve, run     serve the page (default; --host, --port, or HRN_OPT_HOST, HRN_OPT_PORT; 127.0.0.1:8080 unless told)
+  make           make a textured 3D face from each photo (make PHOTO... --out DIR)
+  fetch          get the HRN model, 1.1 GB, and prepare it; everything runs without it
+  hash-password  make a user of the page
+  doctor         say what this machine has and what to do about what is missing; installs nothing
+  test           run all tests (--fast: only the fast ones; other arguments go to pytest)
+  bench          measure speed and memory, against the published code (--quick: 3 minutes, with what is installed)
 
-The first start makes .venv and installs the pinned requirements. An active environment, or a container that has
-them all, is used as it is. PYTHON=path chooses the interpreter, HRN_OPT_NO_VENV=1 never makes a .venv (0: always),
-TORCH_INDEX_URL=url adds an index to take torch from (PyTorch's CPU index saves gigabytes on a machine without a GPU).
+The first five are those of `hrn-opt`; each has --help. The first start makes .venv and installs the pinned
+requirements. An active environment, or a container that has them all, is used as it is. PYTHON=path chooses the
+interpreter, HRN_OPT_NO_VENV=1 never makes a .venv (0: always), TORCH_INDEX_URL=url adds an index to take torch from
+(PyTorch's CPU index saves gigabytes on a machine without a GPU).
 TEXT
 }
 
@@ -40,45 +45,48 @@ find_python() {
  (Debian, Ubuntu: sudo apt install python3 python3-venv)."
 }
 
-has_all() { # has_all PYTHON FILE...: every requirement is installed, in whatever version
+# needs_of PYTHON EXTRA...: what pyproject.toml asks for, a requirement a line. Before them a digest, which changes when
+# they, a pin or the interpreter do; and "complete" where this interpreter has them all, in whatever version.
+needs_of() {
   "$1" - "${@:2}" <<'PY'
-import re, sys
+import hashlib, re, sys
 from importlib.metadata import PackageNotFoundError, version
-for path in sys.argv[1:]:
-    for line in open(path, encoding="utf-8"):
-        if name := re.match(r"[A-Za-z][\w.-]*", line):
-            try:
-                version(name[0])
-            except PackageNotFoundError:
-                sys.exit(1)
-PY
-}
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
 
-digest() { # digest PYTHON FILE...: changes when the interpreter or one of the files does
-  "$1" - "${@:2}" <<'PY'
-import hashlib, sys
-content = b"\0".join(open(path, "rb").read() for path in sys.argv[1:])
-print(hashlib.sha256(sys.version.encode() + content).hexdigest())
-PY
-}
+def is_installed(requirement):
+    try:
+        return bool(version(re.match(r"[\w.-]+", requirement)[0]))
+    except PackageNotFoundError:
+        return False
 
-install() { # install PYTHON FILE...: what a file called *-nodeps.txt names comes without its own requirements
-  local python=$1 file whole=() alone=()
-  shift
-  for file in "$@"; do
-    if [[ $file == *-nodeps.txt ]]; then alone+=(-r "$file"); else whole+=(-r "$file"); fi
-  done
-  printf 'start.sh: installing %s; once, some minutes.\n' "$*" >&2
-  run_pip "$python" "${whole[@]}"
-  [[ ${#alone[@]} == 0 ]] || run_pip "$python" --no-deps "${alone[@]}"
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+needs = [*project["dependencies"], *(need for extra in sys.argv[1:] for need in project["optional-dependencies"][extra])]
+with open("constraints.txt", encoding="utf-8") as file:
+    print(hashlib.sha256("\n".join((sys.version, *needs, file.read())).encode()).hexdigest())
+print("complete" if all(map(is_installed, needs)) else "incomplete", *needs, sep="\n")
+PY
 }
 
 run_pip() { # run_pip PYTHON OPTION...
-  local python=$1 options=("${@:2}")
+  local python=$1 options=(-c constraints.txt "${@:2}")
   [[ -t 2 ]] || options+=(--quiet) # a person sees the downloads move, a log stays short
   [[ -z "${TORCH_INDEX_URL:-}" ]] || options+=(--extra-index-url "$TORCH_INDEX_URL")
   "$python" -m pip install --disable-pip-version-check "${options[@]}" >&2 ||
     fail "the installation did not finish (pip says why above); mend that and start again."
+}
+
+install() { # install PYTHON STAMP REQUIREMENT...
+  local need whole=() alone=()
+  for need in "${@:3}"; do
+    if [[ $need == "$ALONE"* ]]; then alone+=("$need"); else whole+=("$need"); fi
+  done
+  printf 'start.sh: installing what "%s" needs; once, some minutes.\n' "$2" >&2
+  run_pip "$1" "${whole[@]}"
+  [[ ${#alone[@]} == 0 ]] || run_pip "$1" --no-deps "${alone[@]}"
 }
 
 make_venv() {
@@ -89,18 +97,6 @@ make_venv() {
     rm -rf -- "$VENV" # half made, or its Python is gone
   fi
   [[ -d $VENV ]] || "$python" -m venv "$VENV" || fail "could not make $VENV here; is the disk full?"
-}
-
-# prepare_venv PYTHON STAMP FILE...: the stamp is written last, so that an interrupted install never looks done
-prepare_venv() {
-  local python=$1 stamp=$VENV/installed-$2 wanted
-  shift 2
-  wanted=$(digest "$python" "$@")
-  [[ -x $VENV/bin/python && -f $stamp && $(<"$stamp") == "$wanted" ]] && return
-  make_venv "$python"
-  rm -f -- "$stamp"
-  install "$VENV/bin/python" "$@"
-  printf '%s\n' "$wanted" >"$stamp"
 }
 
 uses_active() { # the environment that is active now, or was asked for, instead of .venv
@@ -115,76 +111,61 @@ in_container() {
   [[ "${HRN_OPT_NO_VENV:-}" != 0 ]] && [[ -e /.dockerenv || -e /run/.containerenv ]]
 }
 
-prepare() { # prepare STAMP FILE...: sets PY to a Python that has all requirements
-  local python
-  python=$(find_python)
-  PY=$python
-  if uses_active; then
-    has_all "$python" "${@:2}" || install "$python" "${@:2}"
-  elif in_container && has_all "$python" "${@:2}"; then
+prepare() { # prepare STAMP EXTRA...: sets PY to a Python that has the package's requirements and those of the extras
+  local stamp=$VENV/installed-$1 needs=() need
+  PY=$(find_python)
+  while IFS= read -r need; do needs+=("$need"); done < <(needs_of "$PY" "${@:2}")
+  [[ ${#needs[@]} -gt 2 ]] || fail "pyproject.toml and constraints.txt cannot be read here."
+  if uses_active || { in_container && [[ ${needs[1]} == complete ]]; }; then
+    [[ ${needs[1]} == complete ]] || install "$PY" "$1" "${needs[@]:2}"
     return
-  else
-    prepare_venv "$python" "$@"
-    PY=$VENV/bin/python
   fi
+  if ! [[ -x $VENV/bin/python && -f $stamp && $(<"$stamp") == "${needs[0]}" ]]; then
+    make_venv "$PY"
+    rm -f -- "$stamp"
+    install "$VENV/bin/python" "$1" "${needs[@]:2}"
+    printf '%s\n' "${needs[0]}" >"$stamp" # last, so that an interrupted installation never looks done
+  fi
+  PY=$VENV/bin/python
 }
 
-run_tests() {
-  local argument arguments=()
-  for argument in "$@"; do
-    if [[ $argument == --fast ]]; then
-      arguments+=(-m "not slow and not browser and not oracle")
-    else
-      arguments+=("$argument")
-    fi
-  done
-  exec "$PY" -m pytest ${arguments[@]+"${arguments[@]}"}
-}
-
-fetch() { # its arguments are paths: it runs where it was called
+call() { # call COMMAND ARGUMENT...: of hrn-opt. Its arguments may be paths, so it runs where start.sh was called
   [[ $PY == /* ]] || PY=$PWD/$PY
-  export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+  export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HRN_OPT_PROGRAM=./start.sh
+  export PYTHONSAFEPATH=1 # no module is taken from there (Python 3.11 and newer know this)
   cd -- "$CALLED_FROM"
-  exec "$PY" -m hrn_opt.hrn.pack.fetch "$@"
+  exec "$PY" -m hrn_opt "$@"
 }
 
-examine() { # the doctor installs nothing, and looks through the Python that the other commands would use
-  local python
-  python=$(find_python)
-  uses_active || [[ ! -x $VENV/bin/python ]] || python=$VENV/bin/python
-  # Not -m hrn_opt.doctor: that imports the package, and with it torch, which may be what is missing.
-  exec "$python" -c "import runpy; runpy.run_path('hrn_opt/doctor.py', run_name='__main__')" "$@"
-}
-
-command=${1:-run}
+command=${1:-serve}
 case $command in
   -h | --help | help) usage; exit ;;
-  -*) command=run ;; # ./start.sh --port 9000
+  -*) command=serve ;; # ./start.sh --port 9000
   *) shift $(($# > 0)) ;;
 esac
 
 case $command in
-  run)
-    prepare run requirements.txt
-    exec "$PY" app.py "$@"
+  run | serve | make | fetch | hash-password)
+    prepare run "${RUN_EXTRAS[@]}"
+    call "${command/#run/serve}" "$@"
     ;;
-  fetch)
-    prepare run requirements.txt
-    fetch "$@"
+  doctor) # looks through the Python that the other commands would use
+    PY=$(find_python)
+    uses_active || [[ ! -x $VENV/bin/python ]] || PY=$VENV/bin/python
+    call doctor "$@"
     ;;
   test)
-    prepare test requirements.txt requirements-dev.txt requirements-oracle.txt requirements-oracle-nodeps.txt
-    run_tests "$@"
+    prepare test "${TEST_EXTRAS[@]}"
+    exec "$PY" -m pytest "$@"
     ;;
   bench)
-    if [[ " $* " == *" --quick "* ]]; then # what the other commands installed is used, nothing more is downloaded
-      prepare run requirements.txt
+    if [[ " $* " == *" --quick "* ]]; then # downloads no more than the page needs
+      prepare run "${RUN_EXTRAS[@]}"
     else
-      prepare test requirements.txt requirements-dev.txt requirements-oracle.txt requirements-oracle-nodeps.txt
+      prepare test "${TEST_EXTRAS[@]}"
     fi
     exec "$PY" -m benchmarks "$@"
     ;;
-  doctor) examine "$@" ;;
   *)
     printf 'start.sh: unknown command "%s".\n\n' "$command" >&2
     usage >&2

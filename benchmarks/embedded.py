@@ -61,4 +61,4 @@ def _large_photo(folder: Path) -> Path:
 
 
 def _command_line(name: str, photo: Path, out: Path) -> ProcessCost:
-    return run_process(name, ["-m", "hrn_opt", str(photo), "--out", str(out), "--json"], ROOT)
+    return run_process(name, ["-m", "hrn_opt", "make", str(photo), "--out", str(out), "--json"], ROOT)

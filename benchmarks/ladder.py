@@ -99,7 +99,7 @@ def why_not() -> str:
     missing = missing_needs()
     if not missing:
         return ""
-    return f"the published code needs {', '.join(missing)}: pip install -r requirements-oracle.txt"
+    return f"the published code needs {', '.join(missing)}: pip install -c constraints.txt -e '.[dev,oracle]'"
 
 
 def measure_ladder(

@@ -28,7 +28,7 @@ class LiteRTResult:
 def why_not() -> str:
     """Why it cannot be measured here; empty when it can."""
     if find_spec("ai_edge_litert") is None:
-        return "ai-edge-litert is not installed (requirements-dev.txt)"
+        return "ai-edge-litert is not installed (the extra dev)"
     if not os.environ.get(WHEELS):
         return f"{WHEELS} does not name a folder with the published wheels (tools/convert_builtin.py names them)"
     return ""

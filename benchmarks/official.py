@@ -32,7 +32,7 @@ from hrn_opt.hrn.pack.published import HARMLESS_GLOBALS, WEIGHTS
 from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
 from hrn_opt.hrn.uv import UV_PX
 
-# What the published code imports beyond this project's requirements; requirements-oracle.txt pins them.
+# What the published code imports beyond this project's requirements: the extras dev and oracle.
 NEEDS = ("addict", "cv2", "imageio", "kornia", "modelscope", "numba", "scipy", "skimage")
 PACKAGE = "modelscope.models.cv.face_reconstruction"
 

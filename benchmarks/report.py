@@ -235,7 +235,7 @@ def _pictures(measured: Measured, json_path: Path) -> list[str]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print("No pictures: matplotlib is not installed (requirements-dev.txt).", file=sys.stderr)
+        print("No pictures: matplotlib is not installed (the extra dev).", file=sys.stderr)
         return []
     drawings = {"ladder": _draw_ladder, "memory": _draw_memory} if "ladder" in measured else {}
     drawings |= {"stages": _draw_stages} if "embedded" in measured else {}

@@ -1,31 +1,36 @@
 """What this machine has, and what to do about what is missing.
 
-    ./start.sh doctor [--json]
-
 Looks only; installs and loads nothing for good. Everything beyond the standard library is imported inside the check
 that needs it, so that the doctor can still speak when torch is missing.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import os
 import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from hrn_opt.program import FETCH, install_command
 
 OLDEST_PYTHON = (3, 10)
 NEEDED_RAM_BYTES = 1 << 30  # one photo with the embedded model, page included
 NEEDED_DISK_BYTES = 200 << 20  # photos and results of some visitors
-PACKAGES = ("torch", "gradio", "numpy", "pillow", "pillow-heif", "safetensors", "pygltflib", "accelerate", "modelscope")
-REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
+# Package → the extra of pyproject.toml that brings it; "" for those that everything needs.
+PACKAGES = {
+    **dict.fromkeys(("torch", "numpy", "pillow", "pillow-heif", "safetensors", "pygltflib"), ""),
+    "gradio": "web",
+    "accelerate": "hrn",
+    "modelscope": "hrn",
+}
+_USED_BY = {"web": "the page", "hrn": "HRN"}
+CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,18 @@ def check_package(name: str, pins: dict[str, str]) -> Check:
     try:
         found = version(name)
     except PackageNotFoundError:
-        hint = " (without a GPU, set TORCH_INDEX_URL to PyTorch's CPU index first)" if name == "torch" else ""
-        return Check(name, False, "not installed", f"./start.sh installs it{hint}.")
+        return _not_installed(name, PACKAGES.get(name, ""))
     pin = pins.get(name)
     return Check(name, True, found if pin in (None, found.split("+")[0]) else f"{found} (tested with {pin})")
+
+
+def _not_installed(name: str, extra: str) -> Check:
+    """What an extra brings is not needed by what else there is: photos to faces with the embedded model."""
+    remedy = f"{install_command(extra)} brings it"
+    if name == "torch":
+        remedy += ". Without a GPU, take it from PyTorch's CPU index: that saves gigabytes"
+    found = f"not installed: {_USED_BY[extra]} needs it" if extra else "not installed"
+    return Check(name, False, found, f"{remedy}.", needed=not extra)
 
 
 def check_cpu() -> Check:
@@ -69,7 +82,7 @@ def check_gpu() -> Check:
     try:
         torch = importlib.import_module("torch")
     except (ImportError, OSError):
-        return Check("GPU", False, "unknown without torch", "./start.sh installs torch.", needed=False)
+        return Check("GPU", False, "unknown without torch", f"{install_command()} brings torch.", needed=False)
     if not torch.cuda.is_available():
         return Check("GPU", True, "none that torch can use: everything runs on the CPU", needed=False)
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
@@ -82,21 +95,21 @@ def check_embedded_model() -> Check:
     try:
         importlib.import_module("hrn_opt.builtin.weights").load_networks()
     except ImportError as error:
-        return Check("embedded model", False, f"cannot be tried: {error}", "./start.sh installs what is missing.")
+        return Check("embedded model", False, f"cannot be tried: {error}", f"{install_command()} brings it.")
     except Exception as error:
         return Check("embedded model", False, str(error), "Get this folder again (git checkout, or install anew).")
     return Check("embedded model", True, "complete, checksum right")
 
 
 def check_hrn() -> Check:
-    """How far `./start.sh fetch` has come. A damaged pack stops the main job: it would be taken, and refused."""
+    """How far `hrn-opt fetch` has come. A damaged pack stops the main job: it would be taken, and refused."""
     home = Path(os.environ.get("HRN_OPT_HOME") or Path.home() / ".cache" / "hrn_opt").expanduser()
     if (home / "prepared" / "manifest.json").is_file():
         return _check_prepared(home / "prepared")
     for folder, state in (("published", "downloaded, not prepared"), ("published.partial", "half downloaded")):
         if (home / folder).is_dir():
-            return Check("HRN model", False, f"{state}, in {home}", "./start.sh fetch goes on with it.", needed=False)
-    return Check("HRN model", True, "not installed: optional", "./start.sh fetch gets it.", needed=False)
+            return Check("HRN model", False, f"{state}, in {home}", f"{FETCH} goes on with it.", needed=False)
+    return Check("HRN model", True, "not installed: optional", f"{FETCH} gets it.", needed=False)
 
 
 def _check_prepared(folder: Path) -> Check:
@@ -105,9 +118,9 @@ def _check_prepared(folder: Path) -> Check:
         pack = importlib.import_module("hrn_opt.hrn.pack.prepared").open_prepared(folder)
         mask = importlib.import_module("hrn_opt.hrn.align.skin_mask").SkinMask.open(folder)
     except ImportError as error:
-        return Check("HRN model", False, f"cannot be tried: {error}", "./start.sh installs what is missing.", False)
+        return Check("HRN model", False, f"cannot be tried: {error}", f"{install_command('hrn')} brings it.", False)
     except Exception as error:
-        remedy = f"./start.sh fetch makes it anew; without {folder} the embedded model is used."
+        remedy = f"{FETCH} makes it anew; without {folder} the embedded model is used."
         return Check("HRN model", False, str(error), remedy)
     size = _gib(sum(pack.manifest.files.values()))
     faces = "finds faces" if pack.has_detectors else "no detectors: landmarks must be given"
@@ -146,8 +159,8 @@ def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
     )
 
 
-def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:
-    """Pinned version by package name; empty when there is no requirements file (an installed package)."""
+def read_pins(path: Path = CONSTRAINTS) -> dict[str, str]:
+    """Pinned version by package name; empty where there are none (an installed package)."""
     if not path.is_file():
         return {}
     pins = {}
@@ -188,25 +201,9 @@ def can_run(checks: Sequence[Check]) -> bool:
     return all(check.ok for check in checks if check.needed)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="./start.sh doctor", description="Say what this machine has.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse_args(arguments)
-    checks = examine()
-    if options.json:
-        print(json.dumps({"ready": can_run(checks), "checks": [asdict(check) for check in checks]}, indent=2))
-    else:
-        print(report_text(checks))
-    return 0 if can_run(checks) else 1
-
-
 def _check(name: str, ok: bool, found: str, remedy: str) -> Check:
     return Check(name, ok, found, "" if ok else remedy)
 
 
 def _gib(count_bytes: int) -> str:
     return f"{count_bytes / 2**30:.1f} GiB"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,6 +10,7 @@ from hrn_opt.builtin.model import NAME as BUILTIN
 from hrn_opt.builtin.model import BuiltinModel
 from hrn_opt.errors import ModelMissing, OptionInvalid
 from hrn_opt.pipeline import Reconstructor
+from hrn_opt.program import FETCH
 from hrn_opt.runtime import DeviceInfo, parse_device, parse_precision
 
 HRN = "hrn"
@@ -25,7 +26,7 @@ def load(
 ) -> Reconstructor:
     """A model, ready to reconstruct; `.name` says which one "auto" picked.
 
-    model: "builtin", the embedded model; "hrn", the pack that `./start.sh fetch` prepared; a folder with a pack,
+    model: "builtin", the embedded model; "hrn", the pack that `hrn-opt fetch` prepared; a folder with a pack,
     published (prepared once, into the cache) or prepared; "auto": HRN when its
     prepared pack is there with its detectors, else builtin.
     device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".   precision: of HRN's two large networks: "fp32",
@@ -84,9 +85,7 @@ def _opened(folder: Path | None):
     if folder is None:
         folder = default_folder() / "prepared"
         if not is_prepared(folder):
-            raise ModelMissing(
-                "HRN is not on this machine; get it with ./start.sh fetch, or use the builtin model.", model=HRN
-            )
+            raise ModelMissing(f"HRN is not on this machine; get it with {FETCH}, or use the builtin model.", model=HRN)
         return open_prepared(folder)
     if is_prepared(folder):
         return open_prepared(folder)

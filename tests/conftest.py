@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
+FAST = "not slow and not browser and not oracle"
 CI_MAY_LACK = ("CUDA", "this system")  # words of the reasons for which a test may be skipped even there
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help=f'the fast tests alone: -m "{FAST}"')
+
+
+def pytest_configure(config):
+    if config.getoption("fast"):
+        config.option.markexpr = FAST
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hrn_opt.__main__ import main
+from hrn_opt.cli.make import main
 from hrn_opt.errors import FaceNotThere, ModelMissing, NoFaceFound, OptionInvalid
 from hrn_opt.types import (
     Box,
@@ -241,7 +241,7 @@ def test_a_missing_model_exits_1(tmp_path, capsys):
         raise ModelMissing(f"The model {name!r} is not here; fetch it first.")
 
     assert main([save_photo(tmp_path / "me.png"), "--out", str(tmp_path), "--model", "hrn"], load=load) == 1
-    assert capsys.readouterr().err == "hrn_opt: The model 'hrn' is not here; fetch it first.\n"
+    assert capsys.readouterr().err == "hrn-opt: The model 'hrn' is not here; fetch it first.\n"
 
 
 def test_a_damaged_pack_exits_1_with_one_sentence(prepared_pack, tmp_path, capsys):
@@ -250,7 +250,7 @@ def test_a_damaged_pack_exits_1_with_one_sentence(prepared_pack, tmp_path, capsy
     photo = save_photo(tmp_path / "me.png")
     assert main([photo, "--out", str(tmp_path / "out"), "--model", str(damaged), "--device", "cpu"]) == 1
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.count("\n") == 1 and "start.sh fetch" in printed.err
+    assert printed.out == "" and printed.err.count("\n") == 1 and "hrn-opt fetch" in printed.err
     assert not (tmp_path / "out").exists()
 
 
@@ -333,7 +333,7 @@ def test_ctrl_c_leaves_whole_files_only(model, tmp_path, capsys):
 
 INTERRUPTED = """
 import sys, time
-from hrn_opt.__main__ import main
+from hrn_opt.cli.make import main
 def load(name, **options):
     print("loading", flush=True)
     time.sleep(60)
@@ -358,7 +358,7 @@ def test_a_real_interrupt_signal_exits_130(tmp_path):
 
 def test_help_loads_neither_torch_nor_pillow():
     code = (
-        "import sys; from hrn_opt.__main__ import main\n"
+        "import sys; from hrn_opt.cli.make import main\n"
         "try: main(['--help'])\n"
         "except SystemExit as stopped: assert stopped.code == 0\n"
         "sys.exit(sorted({'torch', 'PIL', 'numpy', 'gradio', 'pygltflib'} & set(sys.modules)) or 0)"
@@ -373,7 +373,7 @@ def test_a_name_that_the_terminal_cannot_show(model, tmp_path):
     odd = photo.replace(b"me.png", b"m\xff\xc3\xa9.png")
     os.rename(photo, odd)
     code = (
-        "import sys; from hrn_opt.__main__ import main; from tests_cli import FakeModel\n"
+        "import sys; from hrn_opt.cli.make import main; from tests_cli import FakeModel\n"
         "sys.exit(main(sys.argv[1:], load=lambda name, **options: FakeModel()))"
     ).replace("from tests_cli import FakeModel", f"FakeModel = __import__('runpy').run_path({__file__!r})['FakeModel']")
     done = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hrn_opt.__main__ import main
+from hrn_opt.cli.make import main
 from hrn_opt.errors import ModelMissing
 from hrn_opt.output import export
 from hrn_opt.output.outputs import digest, output_stems
@@ -234,7 +234,7 @@ class _Anything:
 
 CALL = """
 import runpy, sys
-from hrn_opt.__main__ import main
+from hrn_opt.cli.make import main
 FakeModel = runpy.run_path(sys.argv.pop(1))["FakeModel"]
 sys.exit(main(sys.argv[1:], load=lambda name, **options: FakeModel()))
 """
@@ -312,7 +312,7 @@ def test_standard_output_that_takes_no_more(tmp_path, arguments):
     command = [sys.executable, "-c", CALL, str(STAND_IN), *photos, "--out", str(tmp_path / "out"), "--formats", "png"]
     with open("/dev/full", "w") as full:
         done = subprocess.run([*command, *arguments], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
-    said = "hrn_opt: Cannot write to standard output (no space left on device); send it elsewhere.\n"
+    said = "hrn-opt: Cannot write to standard output (no space left on device); send it elsewhere.\n"
     assert (done.returncode, done.stderr) == (1, said)
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png"]
 
@@ -336,4 +336,4 @@ def test_a_password_s_line_that_cannot_be_written():
             stdout=full,
             stderr=subprocess.PIPE,
         )
-    assert done.returncode == 1 and done.stderr.startswith(b"hrn_opt: Cannot write") and done.stderr.count(b"\n") == 1
+    assert done.returncode == 1 and done.stderr.startswith(b"hrn-opt: Cannot write") and done.stderr.count(b"\n") == 1

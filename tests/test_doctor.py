@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hrn_opt import doctor
+from hrn_opt.cli import main
 from hrn_opt.doctor import Check
 
 ROOT = Path(__file__).parent.parent
@@ -23,13 +24,13 @@ def no_pack(tmp_path, monkeypatch):
 
 
 def test_this_machine_is_ready(capsys, no_pack):
-    assert doctor.main([]) == 0
+    assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert "missing" not in printed and printed.endswith("Ready.\n")
 
 
 def test_json_says_the_same(capsys, no_pack):
-    assert doctor.main(["--json"]) == 0
+    assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ready"] is True
     assert {"Python", "torch", "GPU", "embedded model", "free disk"} <= {check["name"] for check in report["checks"]}
@@ -42,7 +43,14 @@ def test_every_package_is_pinned():
 
 def test_a_missing_package_has_a_remedy():
     check = doctor.check_package("no-such-package-here", {})
-    assert not check.ok and "start.sh" in check.remedy
+    assert not check.ok and check.needed and "pip install hrn-opt" in check.remedy
+
+
+@pytest.mark.parametrize(("package", "extra"), [("gradio", "web"), ("modelscope", "hrn")])
+def test_what_an_extra_brings_may_lack(monkeypatch, package, extra):
+    monkeypatch.setitem(doctor.PACKAGES, "no-such-package-here", doctor.PACKAGES[package])
+    check = doctor.check_package("no-such-package-here", {})
+    assert not check.ok and not check.needed and f"pip install 'hrn-opt[{extra}]'" in check.remedy
 
 
 def test_another_version_is_said():
@@ -72,7 +80,7 @@ def test_a_missing_thing_without_remedy_is_our_bug():
 def test_speaks_without_torch(tmp_path):
     """In an interpreter without any package: exit 1, remedies, no traceback."""
     environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
-    command = [sys.executable, "-S", "-c", DOCTOR_BY_PATH, "--json"]
+    command = [sys.executable, "-S", "-m", "hrn_opt", "doctor", "--json"]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1, ended.stderr
     assert ended.stderr == ""
@@ -82,7 +90,7 @@ def test_speaks_without_torch(tmp_path):
 
 def test_without_hrn_it_says_how_to_get_it(no_pack):
     check = doctor.check_hrn()
-    assert check.ok and not check.needed and "optional" in check.found and "./start.sh fetch" in check.remedy
+    assert check.ok and not check.needed and "optional" in check.found and "hrn-opt fetch" in check.remedy
 
 
 def test_it_looks_where_fetch_writes(monkeypatch, tmp_path):
@@ -102,7 +110,7 @@ def test_it_looks_where_fetch_writes(monkeypatch, tmp_path):
 def test_an_unfinished_fetch_is_said(no_pack, folder, state):
     (no_pack / folder).mkdir(parents=True)
     check = doctor.check_hrn()
-    assert not check.ok and not check.needed and state in check.found and "./start.sh fetch" in check.remedy
+    assert not check.ok and not check.needed and state in check.found and "hrn-opt fetch" in check.remedy
 
 
 def test_a_prepared_pack(no_pack, prepared_pack):
@@ -134,8 +142,4 @@ def test_a_damaged_pack_is_no_pack_to_start_with(no_pack, prepared_pack, name):
     shutil.copytree(prepared_pack, no_pack / "prepared")
     os.truncate(no_pack / "prepared" / name, 100)
     check = doctor.check_hrn()
-    assert not check.ok and check.needed and "./start.sh fetch" in check.remedy
-
-
-# As start.sh calls it: `-m hrn_opt.doctor` would import the package, and with it torch, before the doctor can speak.
-DOCTOR_BY_PATH = "import runpy; runpy.run_path('hrn_opt/doctor.py', run_name='__main__')"
+    assert not check.ok and check.needed and "hrn-opt fetch" in check.remedy

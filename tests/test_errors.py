@@ -15,7 +15,7 @@ CLASSES = {name: kind for name, kind in vars(errors).items() if isinstance(kind,
 
 def constructions():
     """(place, class, names of the values) of every error made in the package."""
-    for path in [*PACKAGE.rglob("*.py"), PACKAGE.parent / "app.py"]:
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLASSES:
                 names = {keyword.arg for keyword in node.keywords}

@@ -51,7 +51,7 @@ def test_a_pack_that_is_only_downloaded_is_not_taken(home, published_pack):
 
 
 def test_hrn_that_is_not_there_is_said(home):
-    with pytest.raises(ModelMissing, match=r"\./start\.sh fetch, or use the builtin model"):
+    with pytest.raises(ModelMissing, match="hrn-opt fetch, or use the builtin model"):
         hrn_opt.load("hrn")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from hrn_opt.errors import HrnOptError
 from hrn_opt.loading import BUILTIN, HRN, best_model, load
+from hrn_opt.program import FETCH
 from hrn_opt.runtime import PRECISIONS, free_unused, parse_device, parse_precision, ran_out_of_memory
 from hrn_opt.types import Face, Photo, StageEvent
 
@@ -105,15 +106,15 @@ def _state_of_hrn() -> tuple[str, str]:
         try:
             whole = open_prepared(folder / "prepared").has_detectors
         except HrnOptError:
-            return "damaged", "./start.sh fetch makes it anew."
+            return "damaged", f"{FETCH} makes it anew."
         if whole:
             return "ready", ""
-        return "without detectors", "Its detector files are missing; ./start.sh fetch gets them."
+        return "without detectors", f"Its detector files are missing; {FETCH} gets them."
     if (folder / "published").is_dir():
-        return "not prepared", "./start.sh fetch prepares it."
+        return "not prepared", f"{FETCH} prepares it."
     if (folder / "published.partial").is_dir():
-        return "fetched in part", "./start.sh fetch goes on with it."
-    return "missing", "./start.sh fetch gets it (1.1 GB)."
+        return "fetched in part", f"{FETCH} goes on with it."
+    return "missing", f"{FETCH} gets it (1.1 GB)."
 
 
 class ModelCache:

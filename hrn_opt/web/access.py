@@ -1,6 +1,6 @@
 """Who may use the page: users with hashed passwords, and no open door to other machines unless told so.
 
-A user is one line, `name:scrypt.15.8.1.SALT.HASH`, made by `python -m hrn_opt hash-password NAME`. No sign in it means
+A user is one line, `name:scrypt.15.8.1.SALT.HASH`, made by `hrn-opt hash-password NAME`. No sign in it means
 anything to a shell, so that it fits into an environment variable.
 """
 
@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hrn_opt.errors import OptionInvalid
+from hrn_opt.program import PROGRAM
 
 _KIND = "scrypt"
 _LOG2_COST, _BLOCK, _PARALLEL = 15, 8, 1  # 32 MB and about 0.1 s a try
 _MOST_LOG2_COST = 20  # a line that asks for more would take the machine's memory
 _SALT_BYTES, _HASH_BYTES = 16, 32
-_HOW = "make it with: python -m hrn_opt hash-password NAME"
+_COMMAND = f"{PROGRAM} hash-password NAME"
+_HOW = f"make it with: {_COMMAND}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def check_address(host: str, users: Users, public: bool) -> None:
         return
     raise OptionInvalid(
         f"Whoever reaches {host} could use the page: set HRN_OPT_USERS or HRN_OPT_USERS_FILE "
-        "(python -m hrn_opt hash-password NAME), or say --public if no password is meant."
+        f"({_COMMAND}), or say --public if no password is meant."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.photo import PhotoLimits
+from hrn_opt.program import PROGRAM
 from hrn_opt.serving.worker import WorkerLimits
 from hrn_opt.web.access import Users, check_address, read_users, read_users_file
 
@@ -82,9 +83,9 @@ _FLAGS = (
 )
 
 
-def read_settings(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> ServingSettings:
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> ServingSettings:
     """Flags before environment before defaults; users come from the environment only, as flags are seen by others."""
-    parser = argparse.ArgumentParser(prog="app.py", description="Serve the page.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} serve", description="Serve the page.", allow_abbrev=False)
     for name, kind, text in _FLAGS:
         default = getattr(ServingSettings, name)
         given = environment.get(f"HRN_OPT_{name.upper()}", default)

@@ -16,7 +16,7 @@ from hrn_opt.web.callbacks import FIRST_FACE, Callbacks
 from hrn_opt.web.progress import Ticker, idle
 from hrn_opt.web.words import WORDS, i18n, language_of, say
 
-EXAMPLE_PHOTO = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
+EXAMPLE_PHOTO = Path(__file__).with_name("astronaut.jpg")
 TEXTURE_SIZES = (512, 1024, 2048, 4096)
 PHOTO_HEIGHT_PX = 300
 COMPARE_HEIGHT_PX = 540

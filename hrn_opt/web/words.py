@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import gradio as gr
 
 from hrn_opt.errors import HrnOptError
+from hrn_opt.program import FETCH
 from hrn_opt.types import Advice, Stage
 
 LANGUAGES = ("en", "zh")
@@ -84,24 +85,24 @@ WORDS: dict[str, tuple[str, str]] = {
         "还没有照片；请拖入、粘贴，或用摄像头拍一张。",
     ),
     "hrn_missing": (
-        "HRN is not on this machine: `./start.sh fetch` gets it (1.1 GB).",
-        "本机没有 HRN：运行 `./start.sh fetch` 下载（1.1 GB）。",
+        f"HRN is not on this machine: `{FETCH}` gets it (1.1 GB).",
+        f"本机没有 HRN：运行 `{FETCH}` 下载（1.1 GB）。",
     ),
     "hrn_fetched_in_part": (
-        "HRN is fetched in part: `./start.sh fetch` goes on.",
-        "HRN 只下载了一部分：运行 `./start.sh fetch` 继续。",
+        f"HRN is fetched in part: `{FETCH}` goes on.",
+        f"HRN 只下载了一部分：运行 `{FETCH}` 继续。",
     ),
     "hrn_not_prepared": (
-        "HRN is fetched, not prepared: `./start.sh fetch` does it.",
-        "HRN 已下载但未准备：运行 `./start.sh fetch`。",
+        f"HRN is fetched, not prepared: `{FETCH}` does it.",
+        f"HRN 已下载但未准备：运行 `{FETCH}`。",
     ),
     "hrn_without_detectors": (
-        "HRN lacks its detector files: `./start.sh fetch` gets them.",
-        "HRN 缺少检测文件：运行 `./start.sh fetch` 获取。",
+        f"HRN lacks its detector files: `{FETCH}` gets them.",
+        f"HRN 缺少检测文件：运行 `{FETCH}` 获取。",
     ),
     "hrn_damaged": (
-        "HRN's files are damaged: `./start.sh fetch` makes them anew.",
-        "HRN 文件已损坏：运行 `./start.sh fetch` 重新生成。",
+        f"HRN's files are damaged: `{FETCH}` makes them anew.",
+        f"HRN 文件已损坏：运行 `{FETCH}` 重新生成。",
     ),
     "stage_find": ("Find the face", "寻找人脸"),
     "stage_align": ("Place the landmarks", "定位关键点"),
@@ -139,9 +140,9 @@ ERRORS_ZH: dict[str, str] = {
     "FaceTooSmall": "人脸只有 {width_px} 像素宽，至少需要 {least_px}；请使用更近或更大的照片，不要用放大过的。",
     "PhotoTooDark": "人脸几乎全黑；请使用脸部有光的照片。",
     "FaceTurnedTooFar": "人脸转过了 {yaw_deg}°，有一半看不见；请使用正面或半侧面的照片（不超过 {most_deg}°）。",
-    "ModelMissing": "模型 {model} 不在这台机器上；请运行 ./start.sh fetch，或选择内置模型。",
-    "ModelDamaged": "模型文件已损坏；请运行 ./start.sh fetch 重新获取。",
-    "PackError": "HRN 模型文件不可用；请运行 ./start.sh fetch。",
+    "ModelMissing": f"模型 {{model}} 不在这台机器上；请运行 {FETCH}，或选择内置模型。",
+    "ModelDamaged": f"模型文件已损坏；请运行 {FETCH} 重新获取。",
+    "PackError": f"HRN 模型文件不可用；请运行 {FETCH}。",
     "OptionInvalid": "选项无效；请重新载入页面再试。",
     "Stopped": "已停止。",
     "QueueFull": "等待的照片已满（{most_jobs} 张）；请一分钟后再试。",

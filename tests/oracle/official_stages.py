@@ -24,7 +24,7 @@ from tests.hrn.texture.reference_render import render_reference, sample_wrapped
 
 NEEDS = ("addict", "cv2", "imageio", "kornia", "modelscope", "numba", "scipy", "skimage")
 ROOT = "modelscope.models.cv.face_reconstruction"
-INSTALL = "pip install -r requirements-oracle.txt"
+INSTALL = "pip install -c constraints.txt -e '.[dev,oracle]'"
 
 
 def need_official() -> None:

@@ -55,7 +55,7 @@ OFFICIAL = "modelscope.models.cv.face_reconstruction.models"
 
 def official_network(name):
     """The published module, width 64, with random weights."""
-    needed = "the official networks need modelscope's own needs (requirements-dev.txt)"
+    needed = "the official networks need modelscope's own needs (the extra oracle)"
     if name in ("mid", "high"):
         define = pytest.importorskip(f"{OFFICIAL}.pix2pix.networks", reason=needed).define_G
         channels, out = {"mid": (6, 3), "high": (9, 1)}[name]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from hrn_opt.__main__ import main
+from hrn_opt.cli import main
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.web.access import Users, check_address, hash_password, is_loopback, read_users, read_users_file
 

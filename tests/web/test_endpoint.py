@@ -86,7 +86,7 @@ def test_curl(address, example_photo, texture, tmp_path):
 
 
 def test_command_line(example_photo, texture, tmp_path):
-    arguments = ["-m", "hrn_opt", str(example_photo), "--out", str(tmp_path), "--texture-size", "512"]
+    arguments = ["-m", "hrn_opt", "make", str(example_photo), "--out", str(tmp_path), "--texture-size", "512"]
     subprocess.run([sys.executable, *arguments, "--model", "builtin"], cwd=ROOT, check=True, timeout=60)
     assert np.array_equal(pixels(tmp_path / "astronaut.png"), texture)
 

@@ -1,68 +1,27 @@
-"""The published pack fetched and prepared.  python -m hrn_opt.hrn.pack.fetch [--from MIRROR_OR_FOLDER] [--to DIR]
+"""The published pack fetched and prepared.
 
-DIR (default: $HRN_OPT_HOME, else ~/.cache/hrn_opt) then holds `published`, the pack as downloaded, and `prepared`, its
-compact form, which is all that is needed to run. A download that stops goes on where it stopped when run again; until
-it is whole it is called `published.partial`.
+The folder of packs (default: $HRN_OPT_HOME, else ~/.cache/hrn_opt) then holds `published`, the pack as downloaded, and
+`prepared`, its compact form, which is all that is needed to run. A download that stops goes on where it stopped when
+run again; until it is whole it is called `published.partial`.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
-import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from hrn_opt.errors import HrnOptError, InputError, OutputUnwritable, PackDownloadFailed, PackError
+from hrn_opt.errors import OutputUnwritable, PackDownloadFailed, PackError
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.prepare import Progress, prepare
-from hrn_opt.hrn.pack.prepared import open_prepared
 
 SOURCE_VARIABLE = "HRN_OPT_PACK_SOURCE"
 PUBLISHED, PARTIAL, PREPARED = "published", "published.partial", "prepared"
 # What is downloaded, to tell how much is done: the published pack without the depth net.
 DOWNLOAD_BYTES = 1_120_000_000
-_EXIT_INPUT, _EXIT_MACHINE, _EXIT_INTERRUPTED = 2, 1, 130
 _SHOWN_REASON_CHARACTERS = 120
 _DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM))
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The exit code: 0 done, 2 DIR cannot be used, 1 anything else went wrong, 130 stopped by Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hrn_opt.hrn.pack.fetch",
-        description="Download the HRN model pack and prepare it.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        default=os.environ.get(SOURCE_VARIABLE) or None,
-        metavar="MIRROR_OR_FOLDER",
-        help=f"a ModelScope mirror's address, or a folder with the pack (default: ${SOURCE_VARIABLE}, else the hub)",
-    )
-    parser.add_argument(
-        "--to", type=Path, default=pack.default_folder(), metavar="DIR", help="where packs live (default: %(default)s)"
-    )
-    options = parser.parse_args(argv)
-    try:
-        prepared = fetch(options.source, options.to, progress=_tell)
-    except KeyboardInterrupt:
-        return _EXIT_INTERRUPTED
-    except HrnOptError as error:
-        sys.stderr.write(f"hrn_opt: {error}\n")
-        return _EXIT_INPUT if isinstance(error, InputError) else _EXIT_MACHINE
-    sys.stdout.write(f"HRN is ready in {prepared}\n")
-    if not open_prepared(prepared).has_detectors:
-        sys.stdout.write("The pack has no detectors: faces cannot be found with it, landmarks must be given.\n")
-    return 0
-
-
-def _tell(step: str, fraction: float) -> None:
-    if not step.startswith("Downloading"):  # the hub draws its own bars
-        sys.stderr.write(f"{fraction:4.0%} {step}\n")
 
 
 def fetch(source: str | None, home: Path, *, progress: Progress | None = None) -> Path:
@@ -178,7 +137,3 @@ class _Counter:
         with self._lock:
             self._total += size
             self._tell(self._total)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

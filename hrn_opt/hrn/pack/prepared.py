@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn.pack import published
+from hrn_opt.program import FETCH
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -26,7 +27,7 @@ COPIES = {published.FAN_ARCHIVE: FAN, published.MASK_GRAPH: MASK}  # published p
 ONNX_MASK = "segment_face.onnx"  # put there by hand, see tools/convert_mask.py
 FILE_NAMES = frozenset((MANIFEST, TENSORS, FAN, MASK, ONNX_MASK))
 
-_REMEDY = "prepare the pack again (./start.sh fetch)"
+_REMEDY = f"prepare the pack again ({FETCH})"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class PreparedPack:
         if not self.has_detectors:
             raise PackIncomplete(
                 f"{self.folder} was prepared without detectors: give the 68 landmarks with the photo, or fetch the "
-                "whole pack (./start.sh fetch)."
+                f"whole pack ({FETCH})."
             )
 
 

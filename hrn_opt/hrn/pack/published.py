@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
+from hrn_opt.program import FETCH
 
 MODEL_ID = "iic/cv_resnet50_face-reconstruction"
 HOME_VARIABLE = "HRN_OPT_HOME"
-REMEDY = "fetch the pack again (./start.sh fetch)"
+REMEDY = f"fetch the pack again ({FETCH})"
 
 WEIGHTS = "pytorch_model.pt"
 RETOUCH_WEIGHTS = "de_retouching_model.pth"

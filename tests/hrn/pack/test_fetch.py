@@ -170,7 +170,7 @@ def test_a_folder_is_prepared_in_place_without_detectors_too(linked_pack, tmp_pa
 
 def run_command(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "hrn_opt.hrn.pack.fetch", *map(str, arguments)],
+        [sys.executable, "-m", "hrn_opt", "fetch", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | {name: str(value) for name, value in environment.items()},
@@ -192,7 +192,7 @@ def test_the_command_fails_in_one_sentence(linked_pack, tmp_path):
     (linked_pack / pack.RETOUCH_WEIGHTS).unlink()
     run = run_command("--from", linked_pack, "--to", tmp_path / "home")
     assert run.returncode == 1 and run.stdout == ""
-    assert run.stderr.splitlines()[-1].startswith("hrn_opt: de_retouching_model.pth is missing")
+    assert run.stderr.splitlines()[-1].startswith("hrn-opt: de_retouching_model.pth is missing")
     assert not prepared.is_prepared(tmp_path / "home" / "prepared")
 
 

@@ -149,7 +149,7 @@ def test_five_points_and_regressor_are_the_files(published_pack, opened):
 
 def test_five_points_are_the_official_ones(published_pack, opened):
     utils = pytest.importorskip(
-        "modelscope.models.cv.face_reconstruction.utils", reason="the official code needs its own requirements"
+        "modelscope.models.cv.face_reconstruction.utils", reason="the official code needs the extra oracle"
     )
     np.testing.assert_array_equal(opened.tensor("align.lm3d"), utils.load_lm3d(str(published_pack / "assets")))
 
