@@ -34,6 +34,7 @@ PACKAGES = (
     "pygltflib",
     "accelerate",
     "psutil",
+    "filelock",
     "modelscope",
 )
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
