@@ -17,8 +17,9 @@ from hrn_opt.tfgraph.graphdef import parse_graph
 from hrn_opt.tfgraph.network import GraphProgram
 from hrn_opt.tfgraph.ops import OPS
 from hrn_opt.tfgraph.program import compile_graph
-from hrn_opt.tfgraph.wire import WireError, field_bytes, read_fields, varint_bytes
+from hrn_opt.tfgraph.wire import WireError, read_fields
 from testing.synthetic_pack.mask_graph import FLOAT, GraphWriter, TypeCode, shape_bytes, skin_graph
+from testing.synthetic_pack.wire import field_bytes, varint_bytes
 
 DATA = Path(__file__).parents[1] / "data" / "mask"
 KEPT = np.unique([*range(0, 224, 3), 223])  # rows and columns that are stored
