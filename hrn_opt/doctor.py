@@ -24,9 +24,10 @@ NEEDED_RAM_BYTES = 1 << 30  # one photo with the embedded model, page included
 NEEDED_DISK_BYTES = 200 << 20  # photos and results of some visitors
 # Package → the extra of pyproject.toml that brings it; "" for those that everything needs.
 PACKAGES = {
-    **dict.fromkeys(("torch", "numpy", "pillow", "pillow-heif", "safetensors", "pygltflib"), ""),
+    **dict.fromkeys(("torch", "numpy", "pillow", "pillow-heif", "safetensors", "pygltflib", "psutil"), ""),
     "gradio": "web",
     "accelerate": "hrn",
+    "filelock": "hrn",
     "modelscope": "hrn",
 }
 _USED_BY = {"web": "the page", "hrn": "HRN"}
@@ -147,13 +148,12 @@ def check_disk() -> Check:
     return _check("free disk", free >= NEEDED_DISK_BYTES, _gib(free), f"Free {_gib(NEEDED_DISK_BYTES)} or set TMPDIR.")
 
 
-def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
-    """Linux only; elsewhere it is not known, which is no fault."""
+def check_memory() -> Check:
     try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return Check("free memory", True, "unknown on this system")
+        import psutil
+    except ImportError:  # which has a finding of its own
+        return Check("free memory", True, "unknown without psutil")
+    free = psutil.virtual_memory().available
     return _check(
         "free memory", free >= NEEDED_RAM_BYTES, _gib(free), f"Close programs: {_gib(NEEDED_RAM_BYTES)} needed."
     )

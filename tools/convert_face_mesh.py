@@ -78,7 +78,6 @@ def main() -> None:
         "faces": faces.astype(np.int16),
         "uv_points": uv_points.astype(np.float32),
         "uv_faces": uv_faces.astype(np.int16),
-        "mirror": mirror.astype(np.int16),
     }
     source = f"npm mind-ar 1.2.5 {args.obj.name} sha256 {hashlib.sha256(args.obj.read_bytes()).hexdigest()}"
     save_file(arrays, args.out, metadata={"source": source, "licence": "Apache-2.0 (google/mediapipe)"})

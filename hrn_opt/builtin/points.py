@@ -5,7 +5,7 @@ order in which the attention mesh puts that region's points out. Source: MediaPi
 (tensors_to_face_landmarks_with_attention), and the `subset_idxs` in the network file itself.
 """
 
-MESH_COUNT = 468  # points of the plain mesh; the irises come after it
+MESH_COUNT = 468  # points of the mesh; the irises come after it
 POINT_COUNT = 478
 
 LIPS = (

@@ -12,26 +12,25 @@ import torch
 from safetensors.numpy import load
 from torch import nn
 
-from hrn_opt.builtin.networks import AttentionMesh, BlazeFace, FaceMesh
+from hrn_opt.builtin.networks import AttentionMesh, BlazeFace
 from hrn_opt.errors import ModelDamaged, ModelMissing
 
 WEIGHTS_PATH = Path(__file__).with_name("weights.safetensors")
 # Printed by tools/convert_builtin.py, which also says where the weights come from.
-WEIGHTS_SHA256 = "eec99e14c23f994cf9469f791a890699950550d186011944366154ba65688c65"
+WEIGHTS_SHA256 = "36854fd331e9ea216a4318cbc4d70d314fe83313b36cb5433b286a1d7277e309"
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class BuiltinNetworks:
-    """The three networks: float32, channels_last, eval mode, no gradients."""
+    """The two networks: float32, channels_last, eval mode, no gradients."""
 
     detector: BlazeFace
     mesh: AttentionMesh
-    plain_mesh: FaceMesh
 
     def __post_init__(self):
-        if any(network.training for network in (self.detector, self.mesh, self.plain_mesh)):
+        if any(network.training for network in (self.detector, self.mesh)):
             raise ValueError("the networks must be in eval mode")
 
 
@@ -41,7 +40,6 @@ def load_networks(path: Path = WEIGHTS_PATH, device: torch.device | str = "cpu")
     return BuiltinNetworks(
         _filled(BlazeFace, "detector", arrays, device),
         _filled(AttentionMesh, "mesh", arrays, device),
-        _filled(FaceMesh, "plain_mesh", arrays, device),
     )
 
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from pathlib import Path
+
+import psutil
 
 from hrn_opt.runtime import device_memory_report
 
 log = logging.getLogger(__name__)
 
-_STATUS = Path("/proc/self/status")
 
-
-def resident_bytes(status: Path = _STATUS) -> int | None:
-    """This process's resident memory; None where the system does not tell."""
-    try:
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        return int(lines["VmRSS"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
+def resident_bytes() -> int:
+    """This process's resident memory."""
+    return psutil.Process().memory_info().rss
 
 
 class MemoryLog:
@@ -38,8 +33,6 @@ class MemoryLog:
             photos = self._photos
         if not self._every or photos % self._every:
             return
-        resident = resident_bytes()
-        told = "unknown" if resident is None else f"{resident / 2**20:.0f} MiB"
-        self._write(f"Memory after {photos} photos: resident {told}")
+        self._write(f"Memory after {photos} photos: resident {resident_bytes() / 2**20:.0f} MiB")
         if report := device_memory_report():
             self._write(report)

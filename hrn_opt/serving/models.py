@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from hrn_opt.errors import HrnOptError
 from hrn_opt.loading import BUILTIN, HRN, best_model, load
-from hrn_opt.program import FETCH
 from hrn_opt.runtime import PRECISIONS, free_unused, parse_device, parse_precision, ran_out_of_memory
 from hrn_opt.types import Face, Photo, StageEvent
 
@@ -36,14 +35,13 @@ class ModelChoice:
 class ModelState:
     """One model, and whether photos can be given to it.
 
-    key: "ready", "missing", "fetched in part", "not prepared", "without detectors" or "damaged".   todo: what to do
-    about it, "" when ready.   precisions: that it can be loaded in.
+    key: "ready", "missing", "fetched in part", "not prepared", "without detectors" or "damaged".
+    precisions: that it can be loaded in.
     """
 
     name: str
     key: str
     precisions: tuple[str, ...]
-    todo: str = ""
 
     @property
     def ready(self) -> bool:
@@ -92,12 +90,11 @@ class Models:
 
     def states(self) -> tuple[ModelState, ...]:
         """The embedded model's and HRN's; cheap enough for every page load."""
-        key, todo = _state_of_hrn()
-        return ModelState(BUILTIN, "ready", ("fp32",)), ModelState(HRN, key, tuple(PRECISIONS), todo)
+        return ModelState(BUILTIN, "ready", ("fp32",)), ModelState(HRN, _key_of_hrn(), tuple(PRECISIONS))
 
 
-def _state_of_hrn() -> tuple[str, str]:
-    """Its state's key, and what to do about it."""
+def _key_of_hrn() -> str:
+    """Its `ModelState.key`; what to do about each stands in the page's words."""
     from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
     from hrn_opt.hrn.pack.published import default_folder
 
@@ -106,15 +103,13 @@ def _state_of_hrn() -> tuple[str, str]:
         try:
             whole = open_prepared(folder / "prepared").has_detectors
         except HrnOptError:
-            return "damaged", f"{FETCH} makes it anew."
-        if whole:
-            return "ready", ""
-        return "without detectors", f"Its detector files are missing; {FETCH} gets them."
+            return "damaged"
+        return "ready" if whole else "without detectors"
     if (folder / "published").is_dir():
-        return "not prepared", f"{FETCH} prepares it."
+        return "not prepared"
     if (folder / "published.partial").is_dir():
-        return "fetched in part", f"{FETCH} goes on with it."
-    return "missing", f"{FETCH} gets it (1.1 GB)."
+        return "fetched in part"
+    return "missing"
 
 
 class ModelCache:

@@ -26,7 +26,7 @@ DTYPES = {
     6: np.dtype("i1"), 9: np.dtype("<i8"), 10: np.dtype("?"), 14: np.dtype("<u2"), 17: np.dtype("<u2"),
     19: np.dtype("<f2"), 22: np.dtype("<u4"), 23: np.dtype("<u8"),
 }  # fmt: skip
-BFLOAT16, HALF, STRING = 14, 19, 7
+BFLOAT16, HALF = 14, 19
 WIDER = {np.dtype("<u2"): np.int32, np.dtype("<u4"): np.int64, np.dtype("<u8"): np.int64}
 
 Attribute = int | float | bool | str | tuple | np.ndarray | None

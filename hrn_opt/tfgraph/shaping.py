@@ -35,18 +35,6 @@ def shape(attributes: Attributes, x: Tensor) -> Tensor:
     return torch.tensor(x.shape, dtype=torch_dtype(attributes, "out_type"), device="cpu")
 
 
-def shape_n(attributes: Attributes, *xs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(shape(attributes, x) for x in xs)
-
-
-def size(attributes: Attributes, x: Tensor) -> Tensor:
-    return torch.tensor(x.numel(), dtype=torch_dtype(attributes, "out_type"), device="cpu")
-
-
-def rank(attributes: Attributes, x: Tensor) -> Tensor:
-    return torch.tensor(x.ndim, dtype=torch.int32, device="cpu")
-
-
 def reshape(attributes: Attributes, x: Tensor, sizes: Tensor) -> Tensor:
     return x.reshape(sizes.tolist())
 
@@ -75,14 +63,6 @@ def tile(attributes: Attributes, x: Tensor, counts: Tensor) -> Tensor:
 def tile_sketch(attributes: Attributes, x: Tensor, counts: Tensor) -> Tensor:
     sizes = [size * count for size, count in zip(x.shape, counts.tolist(), strict=True)]
     return torch.empty(sizes, dtype=x.dtype, device="meta")
-
-
-def same_shape_sketch(attributes: Attributes, x: Tensor, *others: Tensor) -> Tensor:
-    return x
-
-
-def broadcast_to(attributes: Attributes, x: Tensor, sizes: Tensor) -> Tensor:
-    return x.broadcast_to(sizes.tolist())
 
 
 def reverse(attributes: Attributes, x: Tensor, axes: Tensor) -> Tensor:
@@ -135,13 +115,6 @@ def split(attributes: Attributes, axis: Tensor, x: Tensor) -> tuple[Tensor, ...]
     if x.shape[int(axis)] % count:
         raise ValueError(f"{x.shape[int(axis)]} do not split in {count}")
     return x.chunk(count, int(axis))
-
-
-def split_v(attributes: Attributes, x: Tensor, sizes: Tensor, axis: Tensor) -> tuple[Tensor, ...]:
-    numbers = sizes.tolist()
-    if -1 in numbers:  # one size may be left for us to work out
-        numbers[numbers.index(-1)] = x.shape[int(axis)] - sum(number for number in numbers if number >= 0)
-    return x.split(numbers, int(axis))
 
 
 def slice_(attributes: Attributes, x: Tensor, begin: Tensor, sizes: Tensor) -> Tensor:
@@ -211,22 +184,6 @@ def _limit(count: float) -> None:
         raise ValueError(f"a tensor of {count:.0f} numbers")
 
 
-def one_hot(attributes: Attributes, indices: Tensor, depth: Tensor, on: Tensor, off: Tensor) -> Tensor:
-    """Indices outside 0..depth-1 get a row of `off`."""
-    axis = attributes.get("axis", -1)
-    classes = torch.arange(int(depth), device=indices.device, dtype=indices.dtype)
-    axis = indices.ndim if axis == -1 else axis
-    hits = indices.unsqueeze(axis) == classes.reshape(-1, *[1] * (indices.ndim - axis))
-    return torch.where(hits, on.to(indices.device), off.to(indices.device))
-
-
-def one_hot_sketch(attributes: Attributes, indices: Tensor, depth: Tensor, on: Tensor, off: Tensor) -> Tensor:
-    axis = attributes.get("axis", -1)
-    sizes = list(indices.shape)
-    sizes.insert(len(sizes) if axis == -1 else axis, int(depth))
-    return torch.empty(sizes, dtype=on.dtype, device="meta")
-
-
 def reducer(function):
     """An operation that reduces along the axes in its second input; `function(x, axes, keepdim)` does the work."""
 
@@ -259,25 +216,9 @@ def product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return x
 
 
-def all_(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    for axis in reversed(axes):
-        x = x.all(axis, keep)
-    return x
-
-
-def any_(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    for axis in reversed(axes):
-        x = x.any(axis, keep)
-    return x
-
-
 def arg_max(attributes: Attributes, x: Tensor, axis: Tensor) -> Tensor:
     return x.argmax(int(axis)).to(torch_dtype(attributes, "output_type", 9))
 
 
 def arg_sketch(attributes: Attributes, x: Tensor, axis: Tensor) -> Tensor:
     return torch.empty(x.select(int(axis), 0).shape, dtype=torch_dtype(attributes, "output_type", 9), device="meta")
-
-
-def arg_min(attributes: Attributes, x: Tensor, axis: Tensor) -> Tensor:
-    return x.argmin(int(axis)).to(torch_dtype(attributes, "output_type", 9))

@@ -301,10 +301,3 @@ def depth_to_space(attributes: Attributes, x: Tensor) -> Tensor:
     b, c, h, w = (planes := _planes(attributes, x)).shape
     cells = planes.reshape(b, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)  # (B, C', H, b, W, b)
     return _like(attributes, cells.reshape(b, c // block**2, h * block, w * block))
-
-
-def space_to_depth(attributes: Attributes, x: Tensor) -> Tensor:
-    block = attributes.get("block_size")
-    b, c, h, w = (planes := _planes(attributes, x)).shape
-    cells = planes.reshape(b, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)  # (B, b, b, C, H', W')
-    return _like(attributes, cells.reshape(b, c * block**2, h // block, w // block))

@@ -1,4 +1,4 @@
-"""The protobuf wire format, as far as a frozen TensorFlow graph needs it: reading fields, writing fields.
+"""The protobuf wire format, as far as reading a frozen TensorFlow graph needs it.
 
 Format: https://protobuf.dev/programming-guides/encoding. Nothing here recurses, and nothing is copied while reading.
 """
@@ -124,24 +124,3 @@ def _reals(field: Field, single: int, code: str) -> list[float]:
     if field.kind not in (single, BYTES) or len(field.value) % struct.calcsize(code):
         raise WireError(f"field {field.number} should hold floating point numbers")
     return list(struct.unpack(f"<{len(field.value) // struct.calcsize(code)}{code}", field.value))
-
-
-def varint_bytes(value: int) -> bytes:
-    """One number, encoded; negative ones in two's complement, as int64 asks for."""
-    value %= INT64_SPAN
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def field_bytes(number: int, value: int | float | bytes | str) -> bytes:
-    """One field, encoded: int and bool as varint, float as 32 bits, bytes and str with their length."""
-    if isinstance(value, int):
-        return varint_bytes(number << 3 | VARINT) + varint_bytes(value)
-    if isinstance(value, float):
-        return varint_bytes(number << 3 | FIXED32) + struct.pack("<f", value)
-    content = value.encode() if isinstance(value, str) else value
-    return varint_bytes(number << 3 | BYTES) + varint_bytes(len(content)) + content

@@ -32,7 +32,7 @@ class Ticker:
     fraction: float = 0.0
 
     def add(self, event: StageEvent) -> None:
-        self.costs.append(Cost(event.stage, event.seconds, (resident_bytes() or 0) / GIGABYTE))
+        self.costs.append(Cost(event.stage, event.seconds, resident_bytes() / GIGABYTE))
         self.fraction = event.fraction
 
     def begin_next(self) -> None:

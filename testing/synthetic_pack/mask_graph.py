@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hrn_opt.tfgraph.graphdef import DTYPES
-from hrn_opt.tfgraph.wire import field_bytes
+from testing.synthetic_pack.wire import field_bytes
 
 FLOAT, INT32, UINT8, BOOL = 1, 3, 4, 10  # types.proto
 TYPE_CODES = {dtype: code for code, dtype in reversed(DTYPES.items()) if code not in (14, 17)}

@@ -3,8 +3,6 @@
 import os
 import time
 
-import pytest
-
 from benchmarks.measure import Host, Timing, peak_rss_mb, time_pairs, watched_memory
 
 
@@ -21,14 +19,13 @@ def test_timing():
     assert (timing.median_s, timing.lowest_s, timing.p95_s, timing.runs) == (2.0, 1.0, 3.0, 3)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system has no /proc")
 def test_memory_over_time():
     with watched_memory(os.getpid(), every_s=0.005) as samples:
         block = bytearray(60_000_000)
         time.sleep(0.1)
     assert 3 <= len(samples) <= 101
     assert samples[-1][1] - samples[0][1] > -1 and samples[-1][1] >= len(block) / 1e6
-    assert peak_rss_mb() >= samples[-1][1]
+    assert peak_rss_mb() >= samples[-1][1] - 0.1  # the kernel's two tables may differ by some pages of 4 KiB
 
 
 def test_machine_has_a_name_for_files():

@@ -47,14 +47,13 @@ class Placement:
 class Crops:
     """image: (3, 224, 224) float32 RGB 0..1.   detail: (3, 512, 512) likewise, the same view.
 
-    rgb: (224, 224, 3) uint8, what `image` was made from.   placement: of `image`.   detail_placement: of `detail`.
+    rgb: (224, 224, 3) uint8, what `image` was made from.   placement: of `image`.
     """
 
     image: Tensor
     detail: Tensor
     rgb: np.ndarray
     placement: Placement
-    detail_placement: Placement
 
 
 def align(photo_rgb: np.ndarray, landmarks: Tensor, standard: Tensor) -> Crops:
@@ -66,7 +65,7 @@ def align(photo_rgb: np.ndarray, landmarks: Tensor, standard: Tensor) -> Crops:
     placement = place(landmarks, standard, photo_rgb.shape[:2], CROP_PX)
     detail_placement = place(landmarks, standard, photo_rgb.shape[:2], DETAIL_CROP_PX)
     small, large = cut(photo_rgb, placement), cut(photo_rgb, detail_placement)
-    return Crops(to_unit(small), to_unit(large), small, placement, detail_placement)
+    return Crops(to_unit(small), to_unit(large), small, placement)
 
 
 def place(landmarks: Tensor, standard: Tensor, photo_size_hw: tuple[int, int], crop_px: int) -> Placement:

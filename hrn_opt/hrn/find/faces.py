@@ -86,15 +86,12 @@ class WorkingPhoto:
 class FoundFace:
     """One face; boxes and points in pixels of the working photo, whole numbers at the pixels' centres.
 
-    points: (68, 2) float32.   points_106: (106, 2) float32.   score: RetinaFace's, 0..1.
-    official_rank: its place by score among the photo's boxes. The published pipeline takes rank 0 alone.
+    points: (68, 2) float32.   score: RetinaFace's, 0..1.
     """
 
     box: Box
     points: Tensor
-    points_106: Tensor
     score: float
-    official_rank: int
 
 
 def working_photo(photo_rgb: np.ndarray) -> WorkingPhoto:
@@ -114,31 +111,23 @@ def long_side_size(size_hw: tuple[int, int], long_px: int) -> tuple[int, int]:
 
 
 def find_faces(networks: FindNetworks, photo: WorkingPhoto) -> tuple[FoundFace, ...]:
-    """Every face with its points, largest box first; without those that lie outside the photo, or are no face on a
-    closer look.
+    """Every face with its points, largest box first, then by score; without those that lie outside the photo, or are
+    no face on a closer look. The published pipeline takes the one with the best score alone.
     """
     (detections,) = detect(networks.retinaface, [photo.rgb])
     faces: list[FoundFace] = []
     for start in range(0, len(detections), networks.faces_at_once):
-        some = dict(enumerate(detections[start : start + networks.faces_at_once], start))
-        faces += _with_points(networks, photo.rgb, some)
-    return tuple(sorted(faces, key=lambda face: (-face.box.area, face.official_rank)))
+        faces += _with_points(networks, photo.rgb, detections[start : start + networks.faces_at_once])
+    return tuple(sorted(faces, key=lambda face: -face.box.area))
 
 
-def _with_points(networks: FindNetworks, rgb: np.ndarray, ranked: Mapping[int, Detection]) -> list[FoundFace]:
-    """The faces of those boxes, by rank, of which points can be had."""
-    ranks, detections = list(ranked), list(ranked.values())
-    closer = closer_points(networks.landmarks106, [rgb] * len(ranks), detections)
+def _with_points(networks: FindNetworks, rgb: np.ndarray, detections: Sequence[Detection]) -> list[FoundFace]:
+    """The faces of those boxes, in their order, of which points can be had."""
+    closer = closer_points(networks.landmarks106, [rgb] * len(detections), detections)
     views = {i: view_for_points(networks.regressor, points, rgb.shape[:2]) for i, points in closer.items()}
     views = {i: view for i, view in views.items() if view.window.shows(rgb.shape[:2])}
     return [
-        FoundFace(
-            box=detections[i].box,
-            points=torch.from_numpy(points).float(),
-            points_106=torch.from_numpy(closer[i]).float(),
-            score=detections[i].score,
-            official_rank=ranks[i],
-        )
+        FoundFace(detections[i].box, torch.from_numpy(points).float(), detections[i].score)
         for i, points in _points_68(networks, rgb, views).items()
     ]
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import nn
 
@@ -293,6 +294,4 @@ def _faces(activation_bytes: int) -> int:
 
 
 def _free_host_bytes() -> int:
-    import psutil  # comes with accelerate
-
     return psutil.virtual_memory().available

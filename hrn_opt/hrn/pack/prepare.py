@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -213,17 +213,20 @@ def _refuse_other_folders(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _alone_at(folder: Path) -> Iterator[None]:
-    """Only one process at a time prepares a folder; what one that was killed left behind is removed."""
+    """Only one process at a time prepares a folder; what one that was killed left behind is removed.
+
+    The empty lock file beside the folder stays: another process may be waiting for it.
+    """
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
     with _write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        parent = os.open(folder.parent, os.O_RDONLY)
+        lock.acquire()
     try:
-        fcntl.flock(parent, fcntl.LOCK_EX)
         for leftover in folder.parent.glob(f".{folder.name}.partial-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:
-        os.close(parent)
+        lock.release()
 
 
 @contextlib.contextmanager

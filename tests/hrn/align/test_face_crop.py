@@ -126,14 +126,15 @@ def ten_equations(landmarks: np.ndarray, height: int) -> tuple[np.ndarray, float
 
 def test_align_cuts_the_same_view_at_both_sizes():
     photo = noise(300, 420, seed=1)
-    crops = align(photo, frontal(90, (190.0, 160.0)), STANDARD)
-    for picture, placement, size in ((crops.image, crops.placement, 224), (crops.detail, crops.detail_placement, 512)):
+    landmarks = frontal(90, (190.0, 160.0))
+    crops, large = align(photo, landmarks, STANDARD), place(landmarks, STANDARD, (300, 420), 512)
+    for picture, placement, size in ((crops.image, crops.placement, 224), (crops.detail, large, 512)):
         assert picture.shape == (3, size, size) and placement.crop_px == size
         expected = torch.from_numpy(cut(photo, placement).copy()).permute(2, 0, 1) / 255
         assert picture.dtype == torch.float32 and torch.equal(picture, expected)
     np.testing.assert_array_equal((crops.image * 255).round().byte().permute(1, 2, 0), crops.rgb)
-    middle, small, large = torch.tensor([112.0, 112.0]), crops.placement, crops.detail_placement
-    apart = small.to_photo(middle, (300, 420)) - large.to_photo(middle * 512 / 224, (300, 420))
+    middle = torch.tensor([112.0, 112.0])
+    apart = crops.placement.to_photo(middle, (300, 420)) - large.to_photo(middle * 512 / 224, (300, 420))
     assert apart.abs().max() < 2.5  # both offsets are cut to whole pixels, and one is 0.9 photo px
 
 

@@ -38,7 +38,7 @@ def refuses(folder, error, match):
         prepare(folder, target)
     assert "\n" not in str(caught.value)
     assert "fetch the pack again" in str(caught.value).lower() or "download the pack again" in str(caught.value)
-    assert not target.exists() and not list(target.parent.glob(".*"))
+    assert not target.exists() and not list(target.parent.glob(".prepared.partial-*"))
 
 
 def test_a_whole_pack_is_reported_whole(published_pack):
