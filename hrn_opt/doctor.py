@@ -69,7 +69,7 @@ def _not_installed(name: str, extra: str) -> Check:
     """What an extra brings is not needed by what else there is: photos to faces with the embedded model."""
     remedy = f"{install_command(extra)} brings it"
     if name == "torch":
-        remedy += ". Without a GPU, take it from PyTorch's CPU index: that saves gigabytes"
+        remedy += " (without a GPU, name PyTorch's CPU index first: TORCH_INDEX_URL, or pip's --extra-index-url)"
     found = f"not installed: {_USED_BY[extra]} needs it" if extra else "not installed"
     return Check(name, False, found, f"{remedy}.", needed=not extra)
 
