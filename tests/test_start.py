@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-tomllib = pytest.importorskip("tomllib") if sys.version_info >= (3, 11) else pytest.importorskip("tomli")
+tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ("bash", "dirname", "cat", "rm")
