@@ -36,7 +36,8 @@ Mark = float | torch.cuda.Event  # seconds, or what CUDA notes when it comes to 
 class Floor:
     """One way through HRN.
 
-    whole, networks: seconds.   ratio: median over the runs of whole / networks, pair by pair.
+    whole, networks: seconds.
+    ratio: median over the runs of whole / networks, pair by pair.
     """
 
     whole: Timing

@@ -34,7 +34,8 @@ UV_CALL_S = 15.5  # one call of PyTorch3D's CPU rasteriser on the published layo
 class Difference:
     """From the published model's result; of textures in grey levels, before clipping.
 
-    texture_db: PSNR of the clipped textures.   vertices_dm: the largest, in decimetres.
+    texture_db: PSNR of the clipped textures.
+    vertices_dm: the largest, in decimetres.
     """
 
     texture_mean: float
@@ -59,9 +60,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Rung:
-    """photo: warm.   first_s: the first photo after loading.   gain, gain_low, gain_high: median and range over rounds.
+    """photo: warm.
 
-    memory_mb: the most it took.   memory_over_time: (seconds, resident MB) during one photo.
+    first_s: the first photo after loading.
+    gain, gain_low, gain_high: median and range over rounds.
+
+    memory_mb: the most it took.
+    memory_over_time: (seconds, resident MB) during one photo.
     """
 
     name: str
@@ -147,8 +152,11 @@ def _collect_results(processes: Sequence[_Process], tell: Tell) -> None:
 class _Process:
     """A running rung.
 
-    ready: what it said once loaded.   seconds: of each run.   memory_over_time: (seconds, resident MB) of the run that
-    was watched.   memory_mb, uv_calls, result: known once collected.
+    ready: what it said once loaded.
+    seconds: of each run.
+    memory_over_time: (seconds, resident MB) of the run that
+    was watched.
+    memory_mb, uv_calls, result: known once collected.
     """
 
     def __init__(self, spec: RungSpec, published: Path, prepared: Path, device: torch.device):

@@ -58,8 +58,10 @@ def missing_needs() -> tuple[str, ...]:
 class OfficialModel:
     """FaceReconModel on a published pack.
 
-    steps: which parts are ours.   prepared: the same pack, prepared; the layout's stand-in and our networks come from
-    there.   uv_calls: rasterisations of the UV layout so far.
+    steps: which parts are ours.
+    prepared: the same pack, prepared; the layout's stand-in and our networks come from
+    there.
+    uv_calls: rasterisations of the UV layout so far.
     """
 
     def __init__(self, published: Path, prepared: PreparedPack, device: torch.device, steps: frozenset[Step]):
@@ -75,9 +77,13 @@ class OfficialModel:
             self._use_our_networks(prepared)
 
     def texture(self, photo_rgb: np.ndarray, landmarks: np.ndarray, skin: np.ndarray) -> dict[str, np.ndarray]:
-        """texture: (256, 256, 3) float32 RGB 0..1, not clipped.   vertices: (N, 3), viewer's frame.
+        """texture: (256, 256, 3) float32 RGB 0..1, not clipped.
 
-        photo_rgb: uint8.   landmarks: (68, 2), y down.   skin: (224, 224) 0..1. The fit's target is the plain crop.
+        vertices: (N, 3), viewer's frame.
+
+        photo_rgb: uint8.
+        landmarks: (68, 2), y down.
+        skin: (224, 224) 0..1. The fit's target is the plain crop.
         """
         data = self._aligned(photo_rgb, landmarks)
         data["face_mask"] = torch.from_numpy(skin).float()[None, None]

@@ -24,7 +24,10 @@ Measured = dict[str, Any]
 
 
 def markdown(measured: Measured, pictures: Sequence[str] = ()) -> str:
-    """The whole report.   pictures: names of files beside it."""
+    """The whole report.
+
+    pictures: names of files beside it.
+    """
     machine = measured["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [

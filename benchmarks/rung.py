@@ -34,7 +34,9 @@ Texture = Callable[[], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class RungSpec:
-    """steps: of the published model.   engine: the options of hrn_opt.load instead."""
+    """steps: of the published model.
+    engine: the options of hrn_opt.load instead.
+    """
 
     name: str
     what: str

@@ -31,7 +31,10 @@ SMALLEST_ANSWER = "/robots.txt"  # what it takes beyond the time of a quiet serv
 
 @dataclass(frozen=True)
 class Crowd:
-    """users: that send a photo at the same moment.   slowest_s: until the last has the result.   rss: so far."""
+    """users: that send a photo at the same moment.
+    slowest_s: until the last has the result.
+    rss: so far.
+    """
 
     users: int
     photos_per_s: float

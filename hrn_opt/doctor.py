@@ -36,7 +36,10 @@ CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. needed: the main job cannot run without it.   remedy: what to do, or when ok what could be done."""
+    """One finding. needed: the main job cannot run without it.
+
+    remedy: what to do, or when ok what could be done.
+    """
 
     name: str
     ok: bool

@@ -68,7 +68,8 @@ class PhotoTooSmall(InputError):
 class PhotoTooLarge(InputError):
     """More than may be decoded.
 
-    reason: "bytes", "pixels" or "parts" (a JPEG's scans, a TIFF's strips).   most: how many of them may be; of bytes
+    reason: "bytes", "pixels" or "parts" (a JPEG's scans, a TIFF's strips).
+    most: how many of them may be; of bytes
     and pixels in millions.
     """
 

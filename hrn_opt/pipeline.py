@@ -126,8 +126,11 @@ class Reconstructor:
     ) -> Iterator[StageEvent]:
         """One event after each stage; the last one carries the reconstruction.
 
-        face: which one, 0 is the largest.   want: how much work is done.   texture_size: 512 to 4096; HRN also 256.
-        faces: from an earlier `find` of this photo, to spare that stage.   stop: raises Stopped before the next stage,
+        face: which one, 0 is the largest.
+        want: how much work is done.
+        texture_size: 512 to 4096; HRN also 256.
+        faces: from an earlier `find` of this photo, to spare that stage.
+        stop: raises Stopped before the next stage,
         or the turntable's next picture.
         hints: what is known of the face already; with its landmarks there is nothing to find.
         Options and the face number are checked before any work. Raises FaceUnusable where no likeness could come.
@@ -275,7 +278,11 @@ class _StageClock:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What was said of several faces.   usable: for each of them.   advice: for each usable one."""
+    """What was said of several faces.
+
+    usable: for each of them.
+    advice: for each usable one.
+    """
 
     usable: tuple[bool, ...]
     advice: tuple[tuple[Advice, ...], ...]

@@ -124,7 +124,11 @@ def parse_precision(precision: str, device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """What a model runs on.   device: as torch names it, "cpu", "cuda:1".   precision: a name of PRECISIONS."""
+    """What a model runs on.
+
+    device: as torch names it, "cpu", "cuda:1".
+    precision: a name of PRECISIONS.
+    """
 
     device: str = "cpu"
     precision: str = "fp32"

@@ -136,8 +136,10 @@ class Camera:
 class Mesh:
     """A triangle mesh in the model frame, decimetres.
 
-    vertices: (N, 3) float32.   faces: (F, 3) int64, counter-clockwise seen from outside.
-    normals: (N, 3) float32, unit length.   uv: (N, 2) float32 in 0..1, v up.
+    vertices: (N, 3) float32.
+    faces: (F, 3) int64, counter-clockwise seen from outside.
+    normals: (N, 3) float32, unit length.
+    uv: (N, 2) float32 in 0..1, v up.
     """
 
     vertices: Tensor
@@ -186,7 +188,8 @@ class DetailMaps:
 
     normal_map: (S, S, 3) uint8, tangent space as glTF takes it: red along +u, green along +v (up), blue out of the
     surface, (128, 128, 255) where it follows the mesh. Of `Reconstruction.mesh`, its normals, and MikkTSpace tangents
-    (`mesh.vertex_tangents`).   displacement_map: (S, S) float32, decimetres along the mesh's normals, 0 beyond it.
+    (`mesh.vertex_tangents`).
+    displacement_map: (S, S) float32, decimetres along the mesh's normals, 0 beyond it.
     dense_mesh: the displaced surface itself, a vertex at each texel that the mesh covers.
     """
 
@@ -275,13 +278,21 @@ class Advice:
 class Reconstruction:
     """One face, reconstructed.
 
-    model: the model's name.   photo_name: the photo's.   face_index: which face, 0 is the largest.
-    mesh: None when only the texture was asked for.   camera: lays the mesh back over the photo.
-    timings: one entry a stage, in the order run.   turntable: 30 pictures (512, 512, 3) uint8 of the face turning from
-    -30° to 30°, when asked for.   detail: when asked for, from models that have it.   advice: what to do better.
+    model: the model's name.
+    photo_name: the photo's.
+    face_index: which face, 0 is the largest.
+    mesh: None when only the texture was asked for.
+    camera: lays the mesh back over the photo.
+    timings: one entry a stage, in the order run.
+    turntable: 30 pictures (512, 512, 3) uint8 of the face turning from
+    -30° to 30°, when asked for.
+    detail: when asked for, from models that have it.
+    advice: what to do better.
 
-    From HRN only, on the CPU, float32 and as published: coefficients: (257,).   texture_256: (256, 256, 3) RGB,
-    0..1 before clipping.   deformation: (3, 64, 64) and displacement: (1, 256, 256), decimetres.
+    From HRN only, on the CPU, float32 and as published: coefficients: (257,).
+    texture_256: (256, 256, 3) RGB,
+    0..1 before clipping.
+    deformation: (3, 64, 64) and displacement: (1, 256, 256), decimetres.
     mask_source: where the skin mask came from: "graph", "onnx", "outline" or "caller".
     """
 
@@ -311,8 +322,10 @@ class Reconstruction:
 class StageEvent:
     """One stage has just ended (or, for the first event, is about to start).
 
-    fraction: 0..1, how much of the whole is done.   seconds: what this stage took.
-    faces: every face found, on the event of the find stage.   reconstruction: on the last event only.
+    fraction: 0..1, how much of the whole is done.
+    seconds: what this stage took.
+    faces: every face found, on the event of the find stage.
+    reconstruction: on the last event only.
     """
 
     stage: Stage

@@ -24,7 +24,9 @@ DETECTOR_PX = 256
 
 @dataclass(frozen=True)
 class DetectorReference:
-    """regressors: (N, 896, 16) float32.   logits: (N, 896) float32."""
+    """regressors: (N, 896, 16) float32.
+    logits: (N, 896) float32.
+    """
 
     regressors: np.ndarray
     logits: np.ndarray

@@ -44,7 +44,9 @@ class Region:
 
 @dataclass(frozen=True)
 class FacePoints:
-    """points: (478, 3) float32 photo pixels, z in the same unit, negative is nearer.   presence: 0..1."""
+    """points: (478, 3) float32 photo pixels, z in the same unit, negative is nearer.
+    presence: 0..1.
+    """
 
     points: Tensor
     presence: float
@@ -56,7 +58,9 @@ class FacePoints:
 
 
 def region_of_detection(box: Tensor, eyes: Tensor) -> Region:
-    """box: (4,) left, top, right, bottom.   eyes: (2, 2), the picture's left and right one of the upright face."""
+    """box: (4,) left, top, right, bottom.
+    eyes: (2, 2), the picture's left and right one of the upright face.
+    """
     left, top, right, bottom = box.tolist()
     side = MARGIN * max(right - left, bottom - top)
     return Region(((left + right) / 2, (top + bottom) / 2), side, eye_angle_rad(eyes))

@@ -158,7 +158,8 @@ def _to_input(rgb: np.ndarray) -> Tensor:
 def decode(regressors: Tensor, logits: Tensor, least: float = MIN_SCORE) -> Candidates:
     """Anchors of at least a score, in window pixels.
 
-    regressors: (896, 16).   logits: (896,).
+    regressors: (896, 16).
+    logits: (896,).
     """
     scores = logits.clamp(-100, 100).sigmoid()
     kept = (scores >= least).nonzero().squeeze(1)

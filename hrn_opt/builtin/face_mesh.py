@@ -29,9 +29,12 @@ INTERPOLATION = 0.6
 class CanonicalFace:
     """The canonical face and how to refine it.
 
-    canonical: (468, 3) float32 model frame, decimetres.   sharpen: (468, 468) float32, points → control points.
-    subdivide: control points (468, C) → surface (7257, C).   seams: surface vertices duplicated along UV seams.
-    uv: (M, 2) float32, v up, one per output vertex.   outline_distance: (M,) float32, how far inside the face's outline
+    canonical: (468, 3) float32 model frame, decimetres.
+    sharpen: (468, 468) float32, points → control points.
+    subdivide: control points (468, C) → surface (7257, C).
+    seams: surface vertices duplicated along UV seams.
+    uv: (M, 2) float32, v up, one per output vertex.
+    outline_distance: (M,) float32, how far inside the face's outline
     each output vertex lies, in UV units.
     """
 

@@ -27,7 +27,8 @@ class RawDetections:
 
     regressors: (B, 896, 16) float32, pixels of the 256 px input, relative to the anchor's centre: box centre (x, y),
     box (width, height), then (x, y) of the left eye, right eye, nose tip, mouth, left ear and right ear (the picture's
-    left and right).   logits: (B, 896) float32; sigmoid gives the score.
+    left and right).
+    logits: (B, 896) float32; sigmoid gives the score.
     """
 
     regressors: Tensor
@@ -244,7 +245,8 @@ class AttentionMesh(nn.Module):
 class RegionCrops:
     """Rotated rectangles in the 192 px input.
 
-    centre: (B, 3, 2) pixels.   axes: (B, 3, 2, 2); its columns are the rectangle's sides in pixels.
+    centre: (B, 3, 2) pixels.
+    axes: (B, 3, 2, 2); its columns are the rectangle's sides in pixels.
     """
 
     centre: Tensor

@@ -41,7 +41,8 @@ class Similarity:
 class Shape:
     """One face's geometry.
 
-    mesh: model frame, decimetres, facing +z whatever the pose in the photo.   camera: mesh → photo.
+    mesh: model frame, decimetres, facing +z whatever the pose in the photo.
+    camera: mesh → photo.
     view_normals: (N, 3) unit normals as the camera sees them, x right, y up, z to the viewer.
     yaw_rad: how far the face is turned about its own upright axis, however the photo is rolled; positive when it looks
     to its own left, which is the photo's right for an upright face.

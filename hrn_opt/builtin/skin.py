@@ -91,14 +91,18 @@ class SkinMap:
 class Difference:
     """How a photo differs from bare skin under its light, as logarithms.
 
-    lighter: (...) brightness.   stained: (3, ...) RGB of colour, which sums to 0.
+    lighter: (...) brightness.
+    stained: (3, ...) RGB of colour, which sums to 0.
     """
 
     lighter: Tensor
     stained: Tensor
 
     def squared(self, dark_spread: float = _BRIGHTNESS_SPREAD, dark_colour_spread: float = _COLOUR_SPREAD) -> Tensor:
-        """(...) in squared standard deviations.   dark_spread, dark_colour_spread: of what is darker than skin."""
+        """(...) in squared standard deviations.
+
+        dark_spread, dark_colour_spread: of what is darker than skin.
+        """
         spread = torch.where(self.lighter < 0, dark_spread, _BRIGHTNESS_SPREAD)
         colour_spread = torch.where(self.lighter < 0, dark_colour_spread, _COLOUR_SPREAD)
         return (self.lighter / spread) ** 2 + self.stained.square().sum(0) / colour_spread**2
@@ -291,7 +295,8 @@ def _with_features(
     """The map with features: their own where the skin round them, (128, 128) in 0..1, is uncovered.
 
     Eyes in deep shadow are told from dark glasses by what they show. Brows are judged texel by texel, as hair or a hat
-    may hang over them.   alike: (128, 128) bool, where eyes and brows have colours that eyes and brows have.
+    may hang over them.
+    alike: (128, 128) bool, where eyes and brows have colours that eyes and brows have.
     """
     nearby = push_pull(uncovered[None] * bare, bare.float())[0]
     alike = blur(alike.float()[None], 1)[0]

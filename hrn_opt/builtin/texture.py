@@ -54,7 +54,9 @@ MOST_STEP_QUANTILE = 0.6  # of the differences that are seen; larger ones are a 
 class Surface:
     """The face's surface on the UV layout, each (C, 512, 512) float32.
 
-    photo_xy: photo pixels.   depth: as the camera gives it.   normals: as the camera sees them, z to the viewer.
+    photo_xy: photo pixels.
+    depth: as the camera gives it.
+    normals: as the camera sees them, z to the viewer.
     outline_distance: UV.
     """
 
@@ -73,7 +75,8 @@ class Surface:
 class BlendWeight:
     """How far the photo shows each texel, (256, 256) float32 in 0..1.
 
-    full: squarely and unhidden.   slanted: unhidden at any slant, away from the outline.
+    full: squarely and unhidden.
+    slanted: unhidden at any slant, away from the outline.
     """
 
     full: Tensor
@@ -91,7 +94,9 @@ class Blend:
 class FaceLayout:
     """The embedded model's UV layout.
 
-    uv: RASTER_PX texels a side.   regions: what lies where on it.   outline_distance: (M,) UV units, of each vertex.
+    uv: RASTER_PX texels a side.
+    regions: what lies where on it.
+    outline_distance: (M,) UV units, of each vertex.
     """
 
     uv: UVRaster
@@ -115,7 +120,8 @@ def face_layout(face_mesh: CanonicalFace) -> FaceLayout:
 def bake_texture(photo_rgb: np.ndarray, shape: Shape, layout: FaceLayout, size: int) -> BakedTexture:
     """The (size, size) texture of a face.
 
-    photo_rgb: (height, width, 3) uint8.   layout: of shape.mesh's UV.
+    photo_rgb: (height, width, 3) uint8.
+    layout: of shape.mesh's UV.
     """
     photo_points = shape.camera.project(shape.mesh.vertices)  # (N, 3)
     surface = _surface(shape, photo_points, layout)
@@ -164,7 +170,8 @@ def _bake_rows(patch: PhotoPatch, positions: Tensor, blend: Blend, size: int, st
 def _blend(own: Tensor, blend_weight: BlendWeight, bare: Tensor) -> Blend:
     """What each texel is made of: itself, else its mirror image, else itself at a slant, else a fill of bare skin.
 
-    own: (3, 256, 256) the photo's colours.   bare: (256, 256) in 0..1, where there are no eyes, brows or lips.
+    own: (3, 256, 256) the photo's colours.
+    bare: (256, 256) in 0..1, where there are no eyes, brows or lips.
     """
     mirrored = own.flip(2)
     mirror_share = (1 - blend_weight.full) * blend_weight.full.flip(1)
@@ -183,7 +190,8 @@ def _blend(own: Tensor, blend_weight: BlendWeight, bare: Tensor) -> Blend:
 def _light_step(difference: Tensor, both: Tensor) -> Tensor:
     """(3, 256, 256): how much lighter each texel is than its mirror image, carried on into what is hidden.
 
-    difference: (3, 256, 256) levels.   both: (256, 256) how far a texel and its mirror image are both trusted.
+    difference: (3, 256, 256) levels.
+    both: (256, 256) how far a texel and its mirror image are both trusted.
     """
     sizes = difference.abs().amax(0)[both > 0.5]
     most = float(sizes.quantile(MOST_STEP_QUANTILE)) if len(sizes) else 0.0

@@ -19,7 +19,8 @@ _NO_DIRECTION = 1e-6  # a sum of unit tangents shorter than this points nowhere
 class Subdivision:
     """A linear map from coarse to fine vertices, one step a level.
 
-    steps: each maps the vertices of one level to the next.   faces: (4^levels · F, 3) int64.
+    steps: each maps the vertices of one level to the next.
+    faces: (4^levels · F, 3) int64.
     """
 
     steps: tuple[SparseMap, ...]
@@ -35,7 +36,8 @@ class Subdivision:
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """(N, 3) unit normals, faces weighted by area; (0, 0, 1) for a vertex whose faces have none.
 
-    vertices: (N, 3).   faces: (F, 3) int64, counter-clockwise from outside.
+    vertices: (N, 3).
+    faces: (F, 3) int64, counter-clockwise from outside.
     """
     a, b, c = vertices[faces].unbind(1)
     face_normals = torch.linalg.cross(b - a, c - a)  # (F, 3), length = 2 × area
@@ -99,7 +101,8 @@ def linear_subdivision(faces: Tensor, point_count: int, levels: int) -> Subdivis
 class SeamSplit:
     """Vertices duplicated where they carry several UV points, as GLB and OBJ viewers need.
 
-    vertex: (M,) int64, the geometry vertex of each output vertex.   uv_point: (M,) int64, its UV point.
+    vertex: (M,) int64, the geometry vertex of each output vertex.
+    uv_point: (M,) int64, its UV point.
     faces: (F, 3) int64 over the output vertices.
     """
 
@@ -143,8 +146,10 @@ def _subdivision(faces: Tensor, count: int, levels: int, entries_of) -> Subdivis
 class _Edges:
     """The undirected edges of a mesh.
 
-    ends: (E, 2) vertex numbers.   of_side: (3F,) edge of each triangle side, sides 01, 12, 20 one after another.
-    opposite: (3F,) the corner across each side.   uses: (E,) triangles at the edge, 1 on the boundary.
+    ends: (E, 2) vertex numbers.
+    of_side: (3F,) edge of each triangle side, sides 01, 12, 20 one after another.
+    opposite: (3F,) the corner across each side.
+    uses: (E,) triangles at the edge, 1 on the boundary.
     vertex_count: how many vertices there are; a new vertex's number is vertex_count + its edge's.
     """
 

@@ -64,7 +64,9 @@ def photo_patch(photo_rgb: np.ndarray, photo_points: Tensor, zoom: float) -> Pho
 def texels_per_px(photo_points: Tensor, faces: Tensor, uv: Tensor, size: int) -> float:
     """Texels of a (size, size) texture along one photo pixel, over the part of the mesh that faces the viewer.
 
-    photo_points: (N, 2 or 3) photo pixels.   faces: (F, 3).   uv: (N, 2).
+    photo_points: (N, 2 or 3) photo pixels.
+    faces: (F, 3).
+    uv: (N, 2).
     """
     photo_area = _signed_areas(photo_points[:, :2], faces)  # y down: negative faces the viewer
     front = photo_area < 0
@@ -75,7 +77,8 @@ def texels_per_px(photo_points: Tensor, faces: Tensor, uv: Tensor, size: int) ->
 def visible(photo_points: Tensor, faces: Tensor, photo_xy: Tensor, depth: Tensor) -> Tensor:
     """(1, H, W) in 0..1: no other part of the face lies in front, and the silhouette is not near.
 
-    photo_points: (N, 3) of the mesh, x px, y px, depth.   photo_xy: (2, H, W) and depth: (1, H, W) of the texels.
+    photo_points: (N, 3) of the mesh, x px, y px, depth.
+    photo_xy: (2, H, W) and depth: (1, H, W) of the texels.
     """
     low, high = photo_points.amin(0), photo_points.amax(0)
     scale = (VISIBILITY_PX - 2) / (high - low)[:2].max()
@@ -88,7 +91,8 @@ def visible(photo_points: Tensor, faces: Tensor, photo_xy: Tensor, depth: Tensor
 def in_sight(buffer: Fragments, buffer_xy: Tensor, depth: Tensor, slack: float) -> Tensor:
     """(1, H, W) in 0..1: which texels a square z-buffer shows, away from its silhouette.
 
-    buffer_xy: (2, H, W) buffer pixels and depth: (1, H, W) of the texels.   slack: in the depth's unit.
+    buffer_xy: (2, H, W) buffer pixels and depth: (1, H, W) of the texels.
+    slack: in the depth's unit.
     """
     grid = (buffer_xy * (2 / buffer.depth.shape[0]) - 1).permute(1, 2, 0)[None]
     front = buffer.depth.nan_to_num(posinf=FAR)[None, None]

@@ -23,7 +23,8 @@ _EDGE_SLACK = 1e-6
 class Fragments:
     """What each pixel sees.
 
-    triangle: (H, W) int64, -1 where nothing.   barycentric: (H, W, 3) float32, 0 where nothing.
+    triangle: (H, W) int64, -1 where nothing.
+    barycentric: (H, W, 3) float32, 0 where nothing.
     depth: (H, W) float32, +inf where nothing.
     """
 
@@ -73,7 +74,8 @@ class _Setup:
     number: (T,) int64, ascending, which triangles these are.
     planes: (T, 4, 3) float32, value = p0 + p1·dx + p2·dy of the three barycentrics and the depth, dx and dy in pixels
     from the box's first centre: small numbers, so float32 is enough at any image size.
-    first_pixel: (T,) int64 flat.   columns, count: (T,) int64 of the box; count is 0 for a triangle without area.
+    first_pixel: (T,) int64 flat.
+    columns, count: (T,) int64 of the box; count is 0 for a triangle without area.
     """
 
     number: Tensor

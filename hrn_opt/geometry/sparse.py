@@ -14,7 +14,9 @@ from torch.nn import functional as F
 class SparseMap:
     """Rows of (column, weight) pairs in CSR order; `torch.nn.functional.embedding_bag` is the fastest way to apply it.
 
-    columns: (E,) int32.   offsets: (M,) int32, where each row starts.   weights: (E,) float32.
+    columns: (E,) int32.
+    offsets: (M,) int32, where each row starts.
+    weights: (E,) float32.
     """
 
     columns: Tensor

@@ -22,8 +22,10 @@ GUTTER_TEXELS = 4  # so that resampling at the layout's rim, and across its slit
 class UVRaster:
     """Which vertices each texel lies between.
 
-    size: texels a side.   map: from vertices (N, C) to texels (size², C); 0 far from any triangle, and continued by
-    a neighbouring triangle's rim over a gutter of a few texels.   covered: (size, size) bool, the gutter left out.
+    size: texels a side.
+    map: from vertices (N, C) to texels (size², C); 0 far from any triangle, and continued by
+    a neighbouring triangle's rim over a gutter of a few texels.
+    covered: (size, size) bool, the gutter left out.
     """
 
     size: int
@@ -38,7 +40,8 @@ class UVRaster:
 def rasterize_uv(uv: Tensor, faces: Tensor, size: int) -> UVRaster:
     """The layout of a mesh with one UV per vertex.
 
-    uv: (N, 2) in 0..1, v up.   faces: (F, 3) int64.
+    uv: (N, 2) in 0..1, v up.
+    faces: (F, 3) int64.
     """
     points = torch.stack([uv[:, 0] * size, (1 - uv[:, 1]) * size, torch.zeros_like(uv[:, 0])], 1)
     fragments = rasterize(points, faces, (size, size))

@@ -38,8 +38,11 @@ FACES_TOGETHER = 4  # through the texture's networks: each more than one takes u
 class Aligned:
     """One face in the networks' frame.
 
-    working: the photo that the crops were cut from.   skin: (1, 1, 224, 224) 0..1.   target: (1, 3, 224, 224) 0..1,
-    what the texture fit should meet.   mask_source: where the skin mask came from.
+    working: the photo that the crops were cut from.
+    skin: (1, 1, 224, 224) 0..1.
+    target: (1, 3, 224, 224) 0..1,
+    what the texture fit should meet.
+    mask_source: where the skin mask came from.
     """
 
     working: WorkingPhoto
@@ -64,7 +67,9 @@ class Detailed:
 
 @dataclass(frozen=True)
 class TextureResult:
-    """texture: as asked for.   texture_256: (256, 256, 3) float32 RGB 0..1, as published, before clipping."""
+    """texture: as asked for.
+    texture_256: (256, 256, 3) float32 RGB 0..1, as published, before clipping.
+    """
 
     texture: UVTexture
     texture_256: Tensor
@@ -95,7 +100,9 @@ class HrnModel:
         memory: str | float = "auto",
         offload_folder: str | os.PathLike | None = None,
     ) -> HrnModel:
-        """memory: GiB of the device, or "auto".   offload_folder: for what fits nowhere else."""
+        """memory: GiB of the device, or "auto".
+        offload_folder: for what fits nowhere else.
+        """
         plan = plan_for(pack, device, precision, memory, offload_folder)
         assets = load_assets(pack, device, precision, torch.device(plan.place_of(BASES)))
         return cls(pack, offload.texture_networks(pack, plan, precision), assets, plan, offload_folder)

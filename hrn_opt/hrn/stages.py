@@ -29,7 +29,9 @@ class Networks(Protocol):
 class Assets:
     """What the pack holds besides networks.
 
-    uv: (N, 2) float32, v up.   deform: reads a 64² map at every vertex.   alpha, beta: (1,) trained gains.
+    uv: (N, 2) float32, v up.
+    deform: reads a 64² map at every vertex.
+    alpha, beta: (1,) trained gains.
     """
 
     morphable: MorphableModel
@@ -44,7 +46,9 @@ class Assets:
 class CoarseShape:
     """Low frequency: what the coefficients say.
 
-    coefficients: (B, 257).   shape: (B, N, 3) model's own frame.   pose: into the viewer's frame.
+    coefficients: (B, 257).
+    shape: (B, N, 3) model's own frame.
+    pose: into the viewer's frame.
     """
 
     coefficients: Tensor
@@ -56,8 +60,11 @@ class CoarseShape:
 class DetailedShape:
     """Mid and high frequency.
 
-    vertices: (B, N, 3) deformed, viewer's frame.   deformation: (B, 3, 64, 64).   displacement: (B, 1, 256, 256).
-    normals: (B, 3, 256, 256) of the displaced surface, viewer's frame.   albedo: (B, 3, 256, 256) de-retouched.
+    vertices: (B, N, 3) deformed, viewer's frame.
+    deformation: (B, 3, 64, 64).
+    displacement: (B, 1, 256, 256).
+    normals: (B, 3, 256, 256) of the displaced surface, viewer's frame.
+    albedo: (B, 3, 256, 256) de-retouched.
     valid_mask: (B, 1, 256, 256) 0..1, how far the photo shows skin at each texel.
     """
 
@@ -79,7 +86,9 @@ def coarse_shape(networks: Networks, assets: Assets, images: Tensor) -> CoarseSh
 def detailed_shape(
     networks: Networks, assets: Assets, coarse: CoarseShape, detail_images: Tensor, skin: Tensor
 ) -> DetailedShape:
-    """detail_images: (B, 3, 512, 512) RGB 0..1.   skin: (B, 1, 224, 224) skin mask 0..1."""
+    """detail_images: (B, 3, 512, 512) RGB 0..1.
+    skin: (B, 1, 224, 224) skin mask 0..1.
+    """
     camera_map = assets.grid.interpolate(to_camera(coarse.pose.apply(coarse.shape)))
     position = assets.grid.interpolate(coarse.shape)
     texture = unwrap(camera_map, detail_images)
@@ -100,7 +109,9 @@ def detailed_shape(
 
 @dataclass(frozen=True)
 class Fitted:
-    """texture: (B, 3, 256, 256) as published, RGB about 0..1, not clipped.   renderings: of each face, at the crop."""
+    """texture: (B, 3, 256, 256) as published, RGB about 0..1, not clipped.
+    renderings: of each face, at the crop.
+    """
 
     texture: Tensor
     renderings: tuple[Rendering, ...]

@@ -21,8 +21,10 @@ UV_PX = 256
 class OfficialUVRaster:
     """The pack's UV layout, rasterised once.
 
-    corners: (T, 3) int64, the vertices of the triangle at each covered texel.   weights: (T, 3) float32; PARITY: they
-    do not sum to exactly 1.   texels: (T,) int64 flat numbers of the covered texels of 256².
+    corners: (T, 3) int64, the vertices of the triangle at each covered texel.
+    weights: (T, 3) float32; PARITY: they
+    do not sum to exactly 1.
+    texels: (T,) int64 flat numbers of the covered texels of 256².
     """
 
     corners: Tensor

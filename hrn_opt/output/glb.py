@@ -21,7 +21,10 @@ _SKIN_ROUGHNESS = 0.6  # enough gloss for the relief to show
 class MeshArrays:
     """What the mesh formats write.
 
-    vertices: (N, 3) float32, metres.   normals: (N, 3) float32, unit.   uv: (N, 2) float32.   faces: (F, 3) uint32.
+    vertices: (N, 3) float32, metres.
+    normals: (N, 3) float32, unit.
+    uv: (N, 2) float32.
+    faces: (F, 3) uint32.
     """
 
     vertices: np.ndarray
@@ -59,7 +62,8 @@ class EncodedImage:
 class MaterialSpec:
     """What a mesh is covered with.
 
-    texture: None for grey clay.   lit: takes the viewer's light; without, the texture is shown as it is.
+    texture: None for grey clay.
+    lit: takes the viewer's light; without, the texture is shown as it is.
     normal_map: as `types.DetailMaps` has it, of a texture that is lit.
     """
 

@@ -13,7 +13,8 @@ _USUAL_BITS = (8, 10, 12, 14)  # of cameras and scanners whose numbers lie at th
 def to_8_bit(values: np.ndarray, mode: str, label: str, highest: int | None = None) -> np.ndarray:
     """uint8 of the same shape, scaled over its full range instead of clipped.
 
-    mode: Pillow's, "I;16…", "I" or "F".   highest: what the file itself gives as the highest value, which white is.
+    mode: Pillow's, "I;16…", "I" or "F".
+    highest: what the file itself gives as the highest value, which white is.
     """
     if mode == "F":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):

@@ -38,7 +38,8 @@ _MOST_MISSING = 0.02
 class Structure:
     """What the markers say up to the end of the first picture.
 
-    components: how many the frame has.   scans: of each, (its components, first and last coefficient, lowest bit).
+    components: how many the frame has.
+    scans: of each, (its components, first and last coefficient, lowest bit).
     """
 
     progressive: bool = False

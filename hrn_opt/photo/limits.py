@@ -15,8 +15,10 @@ MOST_PARTS = 200_000  # segments or chunks: 8 kB each in the largest files; walk
 class PhotoLimits:
     """What may be opened.
 
-    max_bytes: of the encoded file.   max_pixels: width · height; the default keeps decoding under 1 GB and lies
-    below the 89 megapixels from which Pillow itself warns.   min_side_px: of the shorter side.
+    max_bytes: of the encoded file.
+    max_pixels: width · height; the default keeps decoding under 1 GB and lies
+    below the 89 megapixels from which Pillow itself warns.
+    min_side_px: of the shorter side.
     """
 
     max_bytes: int = 200_000_000

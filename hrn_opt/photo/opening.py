@@ -62,7 +62,8 @@ def open_photo(source, *, name: str | None = None, limits: PhotoLimits = DEFAULT
 class _Decoded:
     """A picture as its file stores it, loaded and turned upright.
 
-    profile: ICC, of its colours.   highest: what white is, where the file says it.
+    profile: ICC, of its colours.
+    highest: what white is, where the file says it.
     """
 
     image: Image.Image

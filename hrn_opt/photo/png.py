@@ -29,7 +29,9 @@ _MOST_PROFILE_BYTES = 8_000_000  # the largest that printers' profiles reach; wh
 
 @dataclass
 class Chunks:
-    """picture: the file without its notes.   notes: the chunks that say how it is to be read."""
+    """picture: the file without its notes.
+    notes: the chunks that say how it is to be read.
+    """
 
     picture: bytes
     notes: dict[bytes, bytes] = field(default_factory=dict)

@@ -44,7 +44,11 @@ _PREMULTIPLIED, _ALPHA = 1, 2
 
 @dataclass(frozen=True)
 class Entry:
-    """One tag.   at: where its values stand.   entry_at: where the tag itself stands."""
+    """One tag.
+
+    at: where its values stand.
+    entry_at: where the tag itself stands.
+    """
 
     kind: int
     count: int

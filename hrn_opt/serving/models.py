@@ -25,7 +25,9 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """name: "auto", "builtin", "hrn" or a pack's folder.   precision: "auto", "fp32", "bf16" or "fp16"."""
+    """name: "auto", "builtin", "hrn" or a pack's folder.
+    precision: "auto", "fp32", "bf16" or "fp16".
+    """
 
     name: str = "auto"
     precision: str = "auto"
@@ -59,8 +61,10 @@ class ModelProvider(Protocol):
 class Models:
     """The models of this machine.
 
-    default: what "auto" stands for.   warm_photo: worked through once by every model that is loaded, so that no
-    visitor waits for what happens only once.   device, memory, offload_folder: as for `hrn_opt.load`; HRN only.
+    default: what "auto" stands for.
+    warm_photo: worked through once by every model that is loaded, so that no
+    visitor waits for what happens only once.
+    device, memory, offload_folder: as for `hrn_opt.load`; HRN only.
     """
 
     default: str = "auto"

@@ -28,7 +28,10 @@ ANY_MODEL = ModelChoice()
 
 @dataclass(frozen=True)
 class Waiting:
-    """Others are served first. position: 1 is next.   loading: because a model is being loaded."""
+    """Others are served first. position: 1 is next.
+
+    loading: because a model is being loaded.
+    """
 
     position: int
     loading: bool = False
@@ -46,9 +49,12 @@ Event = Waiting | Loading | StageEvent
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """concurrency: jobs at once, each thread with models of its own.   most_jobs: running and waiting together.
+    """concurrency: jobs at once, each thread with models of its own.
 
-    deadline_s: a job's longest time, waiting included; None for no end.   most_models: loaded at once, a thread.
+    most_jobs: running and waiting together.
+
+    deadline_s: a job's longest time, waiting included; None for no end.
+    most_models: loaded at once, a thread.
     """
 
     concurrency: int = 1
@@ -63,7 +69,9 @@ class WorkerLimits:
 
 @dataclass(eq=False)
 class _Job:
-    """work: what is done with the model; it sends events as it goes.   position: the last one told."""
+    """work: what is done with the model; it sends events as it goes.
+    position: the last one told.
+    """
 
     choice: ModelChoice
     work: Callable[[Model, _Job], None]

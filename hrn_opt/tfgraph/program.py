@@ -60,7 +60,8 @@ Argument = Slot | Constant | Setting
 class Step:
     """One operation on values that depend on the picture.
 
-    results: slots it fills, in the order of its outputs.   frees: slots that nobody reads after it.
+    results: slots it fills, in the order of its outputs.
+    frees: slots that nobody reads after it.
     """
 
     name: str

@@ -47,7 +47,10 @@ UNREADABLE = (PhotoEmpty, PhotoFormatUnsupported, PhotoUnreadable)
 
 @dataclass(frozen=True)
 class DetectedFaces:
-    """The faces of one photo, as one model counts them.   scale: picture shown / photo."""
+    """The faces of one photo, as one model counts them.
+
+    scale: picture shown / photo.
+    """
 
     photo_path: str
     choice: ModelChoice
@@ -57,7 +60,10 @@ class DetectedFaces:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run made.   everything: one zip of all of it."""
+    """What one run made.
+
+    everything: one zip of all of it.
+    """
 
     results: tuple[Result, ...]
     everything: str
@@ -88,7 +94,10 @@ class _LinkedStop(threading.Event):
 
 @dataclass
 class _FaceResults:
-    """What has come of the faces so far.   refusals: of those left out."""
+    """What has come of the faces so far.
+
+    refusals: of those left out.
+    """
 
     results: list[Result] = field(default_factory=list)
     reconstructions: list[Reconstruction] = field(default_factory=list)

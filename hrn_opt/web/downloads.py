@@ -19,11 +19,18 @@ _JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class Downloads:
-    """texture: PNG.   everything: a zip of all the other files.   None: what the reconstruction does not have.
+    """texture: PNG.
 
-    scene: GLB with the texture inside, unlit.   clay: GLB, grey, lit.   obj_zip: OBJ, MTL and their PNG.
-    overlay: JPEG of the mesh over the photo.   normal: PNG; displacement: 16-bit PNG; lit: GLB with the normal map;
-    dense: GLB of the displaced surface, with detail.   turntable: animated WebP.
+    everything: a zip of all the other files.
+    None: what the reconstruction does not have.
+
+    scene: GLB with the texture inside, unlit.
+    clay: GLB, grey, lit.
+    obj_zip: OBJ, MTL and their PNG.
+    overlay: JPEG of the mesh over the photo.
+    normal: PNG; displacement: 16-bit PNG; lit: GLB with the normal map;
+    dense: GLB of the displaced surface, with detail.
+    turntable: animated WebP.
     """
 
     texture: Path

@@ -46,7 +46,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Guard:
-    """max_body_bytes: of any request.   jobs: how many photos are being worked on, for /healthz."""
+    """max_body_bytes: of any request.
+    jobs: how many photos are being worked on, for /healthz.
+    """
 
     def __init__(
         self,

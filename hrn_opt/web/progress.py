@@ -16,7 +16,10 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class Cost:
-    """One stage that has ended.   memory_gb: what the program holds after it."""
+    """One stage that has ended.
+
+    memory_gb: what the program holds after it.
+    """
 
     stage: Stage
     seconds: float

@@ -22,7 +22,9 @@ _MARGIN = 0.5  # of the face's box, on every side
 
 @dataclass(frozen=True)
 class Result:
-    """files: to take home.   before, after: JPEGs of the face in the photo, and of the mesh laid over it.
+    """files: to take home.
+
+    before, after: JPEGs of the face in the photo, and of the mesh laid over it.
 
     displacement: PNG that people can see.
     """

@@ -28,7 +28,8 @@ class Run:
 class Sessions:
     """The runs and photos of every visitor, by session name; from any thread.
 
-    root: a folder of their own.   kept_runs: how many of one session's latest runs stay on disk, so that a download
+    root: a folder of their own.
+    kept_runs: how many of one session's latest runs stay on disk, so that a download
     just begun can end.
     """
 

@@ -299,7 +299,10 @@ class TemplateFan(nn.Module):
 
 
 def fan_archive(seed: int, points: Tensor, size: FanSize) -> torch.jit.ScriptModule:
-    """A TorchScript stand-in for 3D-FAN.   points: (68, 2) float32 x and y in heatmap pixels."""
+    """A TorchScript stand-in for 3D-FAN.
+
+    points: (68, 2) float32 x and y in heatmap pixels.
+    """
     network = TemplateFan(points, size).eval().requires_grad_(False)
     weights = Weights(seed)
     for parameter in network.parameters():

@@ -36,9 +36,14 @@ _POINTS_ON_HEATMAP_PX = 18.0  # of half the template face's width
 class PackSize:
     """How large a made-up pack is.
 
-    grid: vertices a side of the height field.   vertices: how many of its grid² are kept.   width: of the networks.
-    pyramid: RetinaFace's channels.   hidden: of the box regressor.   albedo_rows: rows of the albedo basis that differ
-    from 0 (the file has holes elsewhere).   junk_values: floats of training leftovers in pytorch_model.pt.
+    grid: vertices a side of the height field.
+    vertices: how many of its grid² are kept.
+    width: of the networks.
+    pyramid: RetinaFace's channels.
+    hidden: of the box regressor.
+    albedo_rows: rows of the albedo basis that differ
+    from 0 (the file has holes elsewhere).
+    junk_values: floats of training leftovers in pytorch_model.pt.
     """
 
     grid: int
@@ -60,7 +65,11 @@ SIZES = {
 
 @dataclass(frozen=True)
 class _Face:
-    """vertices: (N, 3) float64, decimetres.   faces: (F, 3) int64.   uv: (N, 2) float64.   keypoints: (68,) int64."""
+    """vertices: (N, 3) float64, decimetres.
+    faces: (F, 3) int64.
+    uv: (N, 2) float64.
+    keypoints: (68,) int64.
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -73,7 +82,8 @@ def write_pack(
 ) -> Path:
     """`folder`, filled with a made-up published pack.
 
-    size: "small" (20 MB on disk) or "full" (as published).   detectors: also what finds faces, and the skin mask.
+    size: "small" (20 MB on disk) or "full" (as published).
+    detectors: also what finds faces, and the skin mask.
     uv_dtype: "float64" as published, or "float32".
     """
     if size not in SIZES:

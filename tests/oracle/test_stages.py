@@ -37,7 +37,10 @@ def official() -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def pack(official, tmp_path_factory) -> SimpleNamespace:
-    """folder: a small published pack.   assets: ours of it.   face: the published morphable model of it."""
+    """folder: a small published pack.
+    assets: ours of it.
+    face: the published morphable model of it.
+    """
     folder = write_pack(tmp_path_factory.mktemp("stages") / "published", seed=7, size="small", detectors=False)
     opened = open_prepared(prepare(folder, folder.with_name("prepared")))
     assets = load_assets(opened, torch.device("cpu"), torch.float32)

@@ -45,9 +45,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class Crops:
-    """image: (3, 224, 224) float32 RGB 0..1.   detail: (3, 512, 512) likewise, the same view.
+    """image: (3, 224, 224) float32 RGB 0..1.
 
-    rgb: (224, 224, 3) uint8, what `image` was made from.   placement: of `image`.
+    detail: (3, 512, 512) likewise, the same view.
+
+    rgb: (224, 224, 3) uint8, what `image` was made from.
+    placement: of `image`.
     """
 
     image: Tensor
@@ -59,7 +62,8 @@ class Crops:
 def align(photo_rgb: np.ndarray, landmarks: Tensor, standard: Tensor) -> Crops:
     """Both crops of one face.
 
-    photo_rgb: (height, width, 3) uint8.   landmarks: (68, 2) photo pixels, y down.
+    photo_rgb: (height, width, 3) uint8.
+    landmarks: (68, 2) photo pixels, y down.
     standard: (5, 3) float64, the standard face's eyes, nose tip and mouth corners.
     """
     placement = place(landmarks, standard, photo_rgb.shape[:2], CROP_PX)

@@ -79,7 +79,8 @@ class SkinMask:
     """The route that a pack allows, chosen once.
 
     network: the graph's network where that is the route, else None; it goes with the model's other networks through
-    `.to()` and offloading.   source, note: as in MaskResult.
+    `.to()` and offloading.
+    source, note: as in MaskResult.
     """
 
     def __init__(self, network: GraphNetwork | None, onnx: OnnxMask | None, note: str):

@@ -170,7 +170,8 @@ def _unit_flow() -> np.ndarray:
 def warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: each pixel from its place plus the flow, where that moves it at all.
 
-    picture: (H, W, 3) uint8.   flow: (H, W, 2) float64, x and y in pixels.
+    picture: (H, W, 3) uint8.
+    flow: (H, W, 2) float64, x and y in pixels.
     """
     height, width = picture.shape[:2]
     rows, columns = np.nonzero((np.abs(flow) >= STILL_PX).any(-1))

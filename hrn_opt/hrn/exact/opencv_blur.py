@@ -14,7 +14,8 @@ _WEIGHT_SUM = 256  # 8-bit blurs weigh in 1/256 (imgproc/src/fixedpoint.inl.hpp,
 def blurred_at(mask: np.ndarray, size: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(R, C) uint8: what cv2.GaussianBlur(mask, (size, size), 0) holds at rows × columns.
 
-    mask: (H, W) bool, True standing for 255.   size: odd, 9 or more (below, OpenCV has kernels of its own).
+    mask: (H, W) bool, True standing for 255.
+    size: odd, 9 or more (below, OpenCV has kernels of its own).
     Every sum stays below 2²⁴, so float32 is exact.
     """
     height, width = mask.shape

@@ -19,7 +19,8 @@ _WEIGHT_ONE = 2048  # INTER_RESIZE_COEF_SCALE: 8-bit pictures are weighted in 1/
 class LinearTaps:
     """The two source positions of each sample of one axis.
 
-    first, second: (n,) int64.   share: (n,) float32 in 0..1, the second's.
+    first, second: (n,) int64.
+    share: (n,) float32 in 0..1, the second's.
     """
 
     first: np.ndarray

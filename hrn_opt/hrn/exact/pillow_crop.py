@@ -21,7 +21,9 @@ CHEAP_AREA = 3  # up to this many times the crop's area, resizing the whole by P
 
 @dataclass(frozen=True)
 class _Taps:
-    """first: (N,) int64 source index of each output's first tap.   weights: (N, K) int64, 22 fractional bits."""
+    """first: (N,) int64 source index of each output's first tap.
+    weights: (N, K) int64, 22 fractional bits.
+    """
 
     first: np.ndarray
     weights: np.ndarray

@@ -42,7 +42,8 @@ class UVFragments:
 def uv_fragments(uv: np.ndarray, faces: np.ndarray, size: int) -> UVFragments:
     """The layout of a mesh with one UV per vertex, as PyTorch3D rasterises it behind HRN's wrapper.
 
-    uv: (N, 2) float32 or float64, u right, v up; its own dtype matters to the last bit.   faces: (F, 3) integers.
+    uv: (N, 2) float32 or float64, u right, v up; its own dtype matters to the last bit.
+    faces: (F, 3) integers.
     A texel belongs to a triangle when its centre is strictly inside; where several contain it, to the one of the
     lowest (depth, number).
     """

@@ -30,7 +30,10 @@ _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
 
 @dataclass(frozen=True)
 class Detection:
-    """A face's box in whole pixels of the picture; it may reach past the border.   score: 0..1."""
+    """A face's box in whole pixels of the picture; it may reach past the border.
+
+    score: 0..1.
+    """
 
     box: Box
     score: float

@@ -38,7 +38,8 @@ FACES_AT_ONCE = 8  # through a network: S3FD takes 25 MB each in float32
 class FindNetworks:
     """What finding needs.
 
-    fan: the TorchScript archive's module, (B, 3, 256, 256) → heatmaps.   regressor: BBRegressorParam_r.mat.
+    fan: the TorchScript archive's module, (B, 3, 256, 256) → heatmaps.
+    regressor: BBRegressorParam_r.mat.
     faces_at_once: most that go through one of them together.
     """
 
@@ -54,7 +55,8 @@ class FindNetworks:
 class WorkingPhoto:
     """The photo as every later stage sees it.
 
-    rgb: (height, width, 3) uint8, the photo itself or reduced.   photo_size_hw: of the photo.
+    rgb: (height, width, 3) uint8, the photo itself or reduced.
+    photo_size_hw: of the photo.
     """
 
     rgb: np.ndarray
@@ -86,7 +88,8 @@ class WorkingPhoto:
 class FoundFace:
     """One face; boxes and points in pixels of the working photo, whole numbers at the pixels' centres.
 
-    points: (68, 2) float32.   score: RetinaFace's, 0..1.
+    points: (68, 2) float32.
+    score: RetinaFace's, 0..1.
     """
 
     box: Box

@@ -43,7 +43,10 @@ POINT_COUNT = 68
 class BoxRegressor:
     """BBRegressorParam_r.mat: five points → where the 68-point networks should look.
 
-    w1: (hidden, 10).   b1: (hidden, 1).   w2: (3, hidden).   b2: (3, 1). All float64.
+    w1: (hidden, 10).
+    b1: (hidden, 1).
+    w2: (3, hidden).
+    b2: (3, 1). All float64.
     """
 
     w1: np.ndarray
@@ -62,7 +65,8 @@ class BoxRegressor:
 class PointsView:
     """What becomes the 224 px crop for the 68 points.
 
-    window: of the photo; empty when no crop can be had.   side: px of the photo that 224 px of the crop stand for.
+    window: of the photo; empty when no crop can be had.
+    side: px of the photo that 224 px of the crop stand for.
     """
 
     window: Window
@@ -188,7 +192,9 @@ def _fan_view(box: np.ndarray) -> FanView:
 def points_68(network: nn.Module, crops: np.ndarray, views: Sequence[FanView]) -> np.ndarray:
     """(B, 68, 2) float64, whole crop pixels.
 
-    network: the TorchScript 3D-FAN.   crops: (B, 224, 224, 3) uint8.   views: one each, all showing some of the crop.
+    network: the TorchScript 3D-FAN.
+    crops: (B, 224, 224, 3) uint8.
+    views: one each, all showing some of the crop.
     """
     cuts = np.stack([cut_for_fan(crop, view.window) for crop, view in zip(crops, views, strict=True)])
     image = torch.from_numpy(cuts).permute(0, 3, 1, 2).float() / 255  # (B, 3, 256, 256)

@@ -48,7 +48,8 @@ WHOLE_CLASSES = (landmarks106.Landmarks106.__name__,)
 class NetworkSpec:
     """One network of the prepared pack.
 
-    prefix: of its tensors there.   halved: whether it takes the precision asked for, else float32.
+    prefix: of its tensors there.
+    halved: whether it takes the precision asked for, else float32.
     activation_bytes: most bytes alive at once within its forward, for one face in float32, its weights aside;
     test_memory_plan.py counts them on "meta".
     """
@@ -77,7 +78,8 @@ class MemoryPlan:
     """Where everything lies between two calls; it all runs on `device`, but for the bases, which stay where they are.
 
     device_map: network or layer → the device, "cpu" or "disk"; so for "bases", "fan" and "skin_mask".
-    reserved_bytes: kept free on the device for activations.   faces_at_once: through the networks that find faces.
+    reserved_bytes: kept free on the device for activations.
+    faces_at_once: through the networks that find faces.
     """
 
     device: torch.device
@@ -222,7 +224,8 @@ def plan_memory(
     """The fullest plan within `budget_bytes` of the device; OptionInvalid when there is none.
 
     host_bytes: that offloaded networks may take of the host's memory; None for what is free of it. On a CPU, whose
-    memory is the device's, they take none.   offload_folder: where the skin mask may go once that is used up.
+    memory is the device's, they take none.
+    offload_folder: where the skin mask may go once that is used up.
     """
     if device.type == CPU:
         room, host_bytes = budget_bytes - STAGES_BYTES - CPU_LIBRARIES_BYTES - parts.bases_bytes, 0

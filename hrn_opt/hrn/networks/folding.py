@@ -19,8 +19,10 @@ Network = TypeVar("Network", bound=nn.Module)
 class ConvSource:
     """Where one of our convolutions comes from in a checkpoint, and how large it must be there.
 
-    conv: name of the layer with the weight.   norm: name of the batch norm behind it, if any.
-    shape: of the weight, (out, in, height, width).   bias: whether the convolution itself has one.
+    conv: name of the layer with the weight.
+    norm: name of the batch norm behind it, if any.
+    shape: of the weight, (out, in, height, width).
+    bias: whether the convolution itself has one.
     """
 
     conv: str

@@ -25,7 +25,8 @@ STRIDES = (8, 16, 32)  # px between the cells of the three grids
 class RawFaces:
     """One row an anchor: grid after grid, row after row, cell after cell, the smaller anchor first.
 
-    logits: (B, N, 2) float32, no face and face.   offsets: (B, N, 4) float32, of the box against the anchor.
+    logits: (B, N, 2) float32, no face and face.
+    offsets: (B, N, 4) float32, of the box against the anchor.
     """
 
     logits: Tensor
@@ -50,7 +51,9 @@ class _Context(nn.Module):
 
 
 class RetinaFace(nn.Module):
-    """width: channels behind the stem, 64 as published.   channels: of the pyramid, 256 as published."""
+    """width: channels behind the stem, 64 as published.
+    channels: of the pyramid, 256 as published.
+    """
 
     def __init__(self, width: int = 64, channels: int = 256):
         super().__init__()

@@ -35,7 +35,9 @@ OUTPUT_ROWS = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0,
 class Transforms:
     """The transforms of whole squares, float32: along rows and columns in one matrix.
 
-    filters: (36, 9).   patches: (36, 36).   tiles: (16, 36).
+    filters: (36, 9).
+    patches: (36, 36).
+    tiles: (16, 36).
     """
 
     filters: Tensor
@@ -73,7 +75,8 @@ def is_faster(x: Tensor, weight: Tensor) -> bool:
 def conv3x3(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """F.conv2d(padded, weight, bias), to four times its rounding error.
 
-    padded: (B, C, H + 2, W + 2) float32 channels_last, H and W multiples of 4.   weight: (K, C, 3, 3).
+    padded: (B, C, H + 2, W + 2) float32 channels_last, H and W multiples of 4.
+    weight: (K, C, 3, 3).
     Returns (B, K, H, W) channels_last.
     """
     batch, channels, height, width = padded.shape[0], padded.shape[1], padded.shape[2] - 2, padded.shape[3] - 2

@@ -27,7 +27,8 @@ _NO_AREA_DM2 = 1e-8  # a texel is about 5e-5; rounding makes up to 1e-9 of a lin
 class TexelMesh:
     """The 256² texels of a layout as a mesh.
 
-    layout: of UV_PX a side.   faces: (F, 3) int64 over flat texel numbers, wound as the mesh's own triangles; only
+    layout: of UV_PX a side.
+    faces: (F, 3) int64 over flat texel numbers, wound as the mesh's own triangles; only
     where all four texels are covered and no border of the mesh runs between them.
     """
 
@@ -36,7 +37,10 @@ class TexelMesh:
 
 
 def texel_mesh(uv: Tensor, faces: Tensor) -> TexelMesh:
-    """The grid of a mesh with one UV per vertex; uv: (N, 2), v up.   faces: (F, 3). Both on the CPU."""
+    """The grid of a mesh with one UV per vertex; uv: (N, 2), v up.
+
+    faces: (F, 3). Both on the CPU.
+    """
     layout = rasterize_uv(uv, faces, UV_PX)
     covered = layout.covered
     whole = covered[:-1, :-1] & covered[:-1, 1:] & covered[1:, :-1] & covered[1:, 1:]
@@ -52,7 +56,8 @@ def texel_mesh(uv: Tensor, faces: Tensor) -> TexelMesh:
 def detail_maps(mesh: Mesh, displacement: Tensor, grid: TexelMesh) -> DetailMaps:
     """The maps and the dense mesh of one face.
 
-    displacement: (256, 256) float32, decimetres along the normals, on the CPU.   grid: of mesh.uv and mesh.faces.
+    displacement: (256, 256) float32, decimetres along the normals, on the CPU.
+    grid: of mesh.uv and mesh.faces.
     """
     displacement = torch.where(grid.layout.covered, displacement, 0.0)
     carried = torch.cat([mesh.vertices, mesh.normals, vertex_tangents(mesh)], 1)
@@ -88,7 +93,8 @@ def _area(uv: Tensor, faces: Tensor) -> float:
 def _encoded(wanted: Tensor, normals: Tensor, tangents: Tensor) -> Tensor:
     """(P, 3) uint8 of wanted normals (P, 3) in the frame that a viewer interpolates.
 
-    normals: (P, 3) unit.   tangents: (P, 4) interpolated, not unit. The frame need not be orthogonal between vertices,
+    normals: (P, 3) unit.
+    tangents: (P, 4) interpolated, not unit. The frame need not be orthogonal between vertices,
     so it is inverted, not transposed.
     """
     tangent = F.normalize(tangents[:, :3], dim=1)

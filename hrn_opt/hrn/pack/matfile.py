@@ -36,7 +36,10 @@ class _Malformed(Exception):
 
 @dataclass(frozen=True)
 class _Element:
-    """One tagged run of bytes. kind: the format's type number.   content: the bytes without tag and padding."""
+    """One tagged run of bytes. kind: the format's type number.
+
+    content: the bytes without tag and padding.
+    """
 
     kind: int
     content: memoryview

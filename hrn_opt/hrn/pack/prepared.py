@@ -34,8 +34,10 @@ _REMEDY = f"prepare the pack again ({FETCH})"
 class Manifest:
     """What a prepared pack is made of.
 
-    created_by: version of hrn_opt that made it.   has_detectors: whether faces can be found with it.
-    files: bytes of each file beside the manifest.   sources: of each published file {"size", "mtime_ns", "sha256"}.
+    created_by: version of hrn_opt that made it.
+    has_detectors: whether faces can be found with it.
+    files: bytes of each file beside the manifest.
+    sources: of each published file {"size", "mtime_ns", "sha256"}.
     """
 
     created_by: str

@@ -32,7 +32,9 @@ def smooth_mask(mask: Tensor) -> Tensor:
 def mid_deformation(network: nn.Module, alpha: Tensor, position: Tensor, texture: Tensor, mask: Tensor) -> Tensor:
     """(B, 3, 64, 64) deformation of the vertices, decimetres.
 
-    position: (B, 3, 256, 256).   texture: (B, 3, 256, 256) in 0..1.   mask: (B, 1, 256, 256), smoothed.
+    position: (B, 3, 256, 256).
+    texture: (B, 3, 256, 256) in 0..1.
+    mask: (B, 1, 256, 256), smoothed.
     """
     inputs = [F.interpolate(values, (MID_PX, MID_PX), mode="bilinear") for values in (position, (texture - 0.5) * 2)]
     small_mask = F.interpolate(mask, (MID_PX, MID_PX), mode="bilinear")
@@ -44,7 +46,8 @@ def high_displacement(
 ) -> Tensor:
     """(B, 1, 256, 256) displacement along the normals, decimetres.
 
-    texture: (B, 3, 256, 256) in 0..1, unwrapped again with the deformed vertices.   deformation: (B, 3, 64, 64).
+    texture: (B, 3, 256, 256) in 0..1, unwrapped again with the deformed vertices.
+    deformation: (B, 3, 64, 64).
     """
     enlarged = F.interpolate(deformation, (UV_PX, UV_PX), mode="bilinear")
     inputs = torch.cat([position, (texture - 0.5) * 2, enlarged], 1)
@@ -54,7 +57,8 @@ def high_displacement(
 def detail_normals(position: Tensor, normals: Tensor, displacement: Tensor) -> Tensor:
     """(B, 3, 256, 256) normals of the displaced surface.
 
-    position, normals: (B, 3, 256, 256) of the coarse surface, viewer's frame.   displacement: (B, 1, 256, 256).
+    position, normals: (B, 3, 256, 256) of the coarse surface, viewer's frame.
+    displacement: (B, 1, 256, 256).
     The coarse normals keep their values where nothing is displaced: only the change that the displacement makes to
     the grid's own normals is added.
     """

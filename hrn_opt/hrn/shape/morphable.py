@@ -42,9 +42,12 @@ class Coefficients:
 class MorphableModel:
     """The statistical face.
 
-    mean_shape: (N·3,) float32.   shape_basis: (144, N·3), identity then expression.
-    albedo_mean: (256·256·3,), 0..255.   albedo_basis: (80, 256·256·3); may be stored in half precision.
-    triangles: (F, 3) int64.   point_faces: (N, 8) int64, triangles round each vertex, F where fewer.
+    mean_shape: (N·3,) float32.
+    shape_basis: (144, N·3), identity then expression.
+    albedo_mean: (256·256·3,), 0..255.
+    albedo_basis: (80, 256·256·3); may be stored in half precision.
+    triangles: (F, 3) int64.
+    point_faces: (N, 8) int64, triangles round each vertex, F where fewer.
     Means and bases may lie on another device than the rest, to which only the sums go.
     """
 
@@ -81,7 +84,9 @@ class MorphableModel:
 
 @dataclass(frozen=True)
 class Pose:
-    """rotation: (B, 3, 3), p @ rotation.   translation: (B, 3)."""
+    """rotation: (B, 3, 3), p @ rotation.
+    translation: (B, 3).
+    """
 
     rotation: Tensor
     translation: Tensor
@@ -127,7 +132,8 @@ _AMBIENT = 0.8  # added to the first coefficient of every colour
 def shade(normals: Tensor, light: Tensor) -> Tensor:
     """(B, 3, P) light that reaches a surface, for each colour.
 
-    normals: (B, 3, P).   light: (B, 27) coefficients, nine a colour.
+    normals: (B, 3, P).
+    light: (B, 27) coefficients, nine a colour.
     """
     x, y, z = normals.unbind(1)
     zeroth, first, second = (band * norm for band, norm in zip(_SH_BAND, _SH_NORM, strict=True))

@@ -35,9 +35,11 @@ ADAM_EPSILON = 1e-8
 class Rendering:
     """The render of a textured mesh at the 224 px crop, and the texture's part of it as a sparse map.
 
-    screen: (N, 3) vertices as crop x, crop y and depth.   fragments: what each pixel of the crop shows.
+    screen: (N, 3) vertices as crop x, crop y and depth.
+    fragments: what each pixel of the crop shows.
     pixels: (P,) int64 flat numbers of the pixels that show the face.
-    texels: (P, 4) int64 flat texels behind each pixel.   weights: (P, 4) float32.
+    texels: (P, 4) int64 flat texels behind each pixel.
+    weights: (P, 4) float32.
     """
 
     screen: Tensor
@@ -48,7 +50,10 @@ class Rendering:
 
 
 def rendering_of(camera: Tensor, triangles: Tensor, uv: Tensor) -> Rendering:
-    """camera: (N, 3) camera-frame vertices.   triangles: (F, 3).   uv: (N, 2), v up."""
+    """camera: (N, 3) camera-frame vertices.
+    triangles: (F, 3).
+    uv: (N, 2), v up.
+    """
     screen = _screen(camera)
     fragments = rasterize(screen, triangles, (RENDER_PX, RENDER_PX))
     pixels = (fragments.covered & (fragments.depth >= -1) & (fragments.depth <= 1)).flatten().nonzero().squeeze(1)
@@ -68,7 +73,8 @@ def rendering_of(camera: Tensor, triangles: Tensor, uv: Tensor) -> Rendering:
 def fit_texture(colour: Tensor, target: Tensor, rendering: Rendering, steps: int = STEPS) -> Tensor:
     """(3, 256, 256) float32: colour plus the fitted offset.
 
-    colour: (3, 256, 256) shaded texture, RGB about 0..1.   target: (3, 224, 224) the photo, 0..1.
+    colour: (3, 256, 256) shaded texture, RGB about 0..1.
+    target: (3, 224, 224) the photo, 0..1.
     """
     flat_colour = colour.flatten(1).T.contiguous()  # (65536, 3)
     wanted = target.flatten(1)[:, rendering.pixels].T  # (P, 3)

@@ -16,7 +16,8 @@ NETWORK_PX = 512
 def de_retouch(network: nn.Module, albedo: Tensor, texture: Tensor) -> Tensor:
     """(B, 3, 256, 256) albedo with the skin's own pattern.
 
-    albedo, texture: (B, 3, 256, 256) RGB about 0..1.   network: (B, 3, 512, 512) in -1..1 → blend layer 0..1.
+    albedo, texture: (B, 3, 256, 256) RGB about 0..1.
+    network: (B, 3, 512, 512) in -1..1 → blend layer 0..1.
     """
     signed = (texture - 0.5) * 2
     blend = network(F.interpolate(signed, (NETWORK_PX, NETWORK_PX), mode="bilinear"))

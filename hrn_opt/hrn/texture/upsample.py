@@ -41,9 +41,11 @@ FEATHER_TEXELS = 2  # of UV_PX
 class PhotoView:
     """How the photo shows one face, all on the CPU.
 
-    screen: (N, 3) vertices as crop x, crop y, depth.   fragments: what the crop's pixels show.
+    screen: (N, 3) vertices as crop x, crop y, depth.
+    fragments: what the crop's pixels show.
     placement, photo_size_hw: where the crop lies in the photo.
-    facing: (256, 256) cosine to the viewer.   skin: (256, 256) 0..1, where the photo shows skin.
+    facing: (256, 256) cosine to the viewer.
+    skin: (256, 256) 0..1, where the photo shows skin.
     """
 
     screen: Tensor
@@ -62,7 +64,10 @@ def upsample_texture(
 ) -> UVTexture:
     """The (size, size) texture of a face.
 
-    photo_rgb: (height, width, 3) uint8.   triangles: (F, 3).   uv: (N, 2).   raster: of uv, RASTER_PX a side.
+    photo_rgb: (height, width, 3) uint8.
+    triangles: (F, 3).
+    uv: (N, 2).
+    raster: of uv, RASTER_PX a side.
     fitted: (3, 256, 256) float32 RGB about 0..1, on the CPU.
     """
     crop_maps = raster.interpolate(view.screen)  # (3, 512, 512) crop x, crop y, depth

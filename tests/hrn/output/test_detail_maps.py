@@ -29,7 +29,8 @@ DETAIL_FORMATS = ("normal", "displacement", "dense", "lit")
 def sheet(bend=0.0, mirrored=False, hole=False, slit=False, count=24):
     """A sheet facing +z, x along u (or against it, mirrored) and y along v.
 
-    hole: without its middle.   slit: cut along v = 0.5 for half its width, the upper lip 0.3 dm before the lower one.
+    hole: without its middle.
+    slit: cut along v = 0.5 for half its width, the upper lip 0.3 dm before the lower one.
     """
     u, v = torch.meshgrid(torch.linspace(0.1, 0.9, count), torch.linspace(0.1, 0.9, count), indexing="xy")
     across, up = (u.flatten() - 0.5) / 0.8, (v.flatten() - 0.5) / 0.8

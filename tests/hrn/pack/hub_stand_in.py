@@ -18,9 +18,11 @@ _BLOCK_BYTES = 1 << 16
 class Hub:
     """What the server offers and what it was asked for.
 
-    missing: paths that are listed and not there.   status: of every answer, when not 200.
+    missing: paths that are listed and not there.
+    status: of every answer, when not 200.
     cut_after: path → bytes after which the connection drops, as often as `cuts` says.
-    asked: path → its requests.   ranges: (path, Range header) of the partial ones.
+    asked: path → its requests.
+    ranges: (path, Range header) of the partial ones.
     """
 
     def __init__(self, folder: Path, model_id: str):

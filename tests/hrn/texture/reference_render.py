@@ -11,7 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Seen:
-    """triangle: (H, W) int64, -1 where nothing.   weights: (H, W, 3) float64 of its corners, on the triangle itself."""
+    """triangle: (H, W) int64, -1 where nothing.
+    weights: (H, W, 3) float64 of its corners, on the triangle itself.
+    """
 
     triangle: np.ndarray
     weights: np.ndarray
@@ -20,7 +22,8 @@ class Seen:
 def render_reference(corners: np.ndarray, triangles: np.ndarray, size: int) -> Seen:
     """What each pixel centre sees, triangle by triangle; the nearest wins, then the lowest number.
 
-    corners: (N, 4) of pixel x, pixel y, depth -1..1 and distance from the camera.   triangles: (F, 3).
+    corners: (N, 4) of pixel x, pixel y, depth -1..1 and distance from the camera.
+    triangles: (F, 3).
     """
     nearest = np.full((size, size), np.inf)
     triangle_map = np.full((size, size), -1)
