@@ -23,14 +23,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hrn_opt.geometry.raster import rasterize
-from hrn_opt.hrn.align.face_crop import DETAIL_CROP_PX, FACE_SCALE_PX, align
+from hrn_opt.hrn.align.face_crop import FACE_SCALE_PX, align
 from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
+from hrn_opt.hrn.frames import DETAIL_CROP_PX, UV_PX
 from hrn_opt.hrn.loading import offload
 from hrn_opt.hrn.loading.memory_plan import plan_for
 from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.pack.published import HARMLESS_GLOBALS, WEIGHTS
 from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
-from hrn_opt.hrn.uv import UV_PX
 
 # What the published code imports beyond this project's requirements: the extras dev and oracle.
 NEEDS = ("addict", "cv2", "imageio", "kornia", "modelscope", "numba", "scipy", "skimage")

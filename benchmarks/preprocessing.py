@@ -13,7 +13,8 @@ from PIL import Image
 from benchmarks.face import LANDMARKS, PHOTO
 from benchmarks.measure import Pair, time_pairs
 from benchmarks.official import PACKAGE
-from hrn_opt.hrn.align.face_crop import CROP_PX, DETAIL_CROP_PX, FACE_SCALE_PX, align
+from hrn_opt.hrn.align.face_crop import FACE_SCALE_PX, align
+from hrn_opt.hrn.frames import CROP_PX, DETAIL_CROP_PX
 from hrn_opt.hrn.pack.prepared import PreparedPack
 
 SIDES_PX = (512, 2000)  # larger photos are brought to 1500 px before

@@ -24,8 +24,8 @@ import hrn_opt  # noqa: E402
 from benchmarks.face import LANDMARKS, PHOTO, SKIN  # noqa: E402
 from benchmarks.measure import peak_rss_mb  # noqa: E402
 from benchmarks.official import OfficialModel, Step  # noqa: E402
+from hrn_opt.hrn.frames import UV_PX  # noqa: E402
 from hrn_opt.hrn.pack.prepared import open_prepared  # noqa: E402
-from hrn_opt.hrn.uv import UV_PX  # noqa: E402
 from hrn_opt.runtime import keep_freed_memory, parse_device  # noqa: E402
 
 OFFICIAL = "official"

@@ -107,20 +107,24 @@ def check_embedded_model() -> Check:
 
 def check_hrn() -> Check:
     """How far `hrn-opt fetch` has come. A damaged pack stops the main job: it would be taken, and refused."""
-    home = Path(os.environ.get("HRN_OPT_HOME") or Path.home() / ".cache" / "hrn_opt").expanduser()
-    if (home / "prepared" / "manifest.json").is_file():
-        return _check_prepared(home / "prepared")
-    for folder, state in (("published", "downloaded, not prepared"), ("published.partial", "half downloaded")):
-        if (home / folder).is_dir():
-            return Check("HRN model", False, f"{state}, in {home}", f"{FETCH} goes on with it.", needed=False)
-    return Check("HRN model", True, "not installed: optional", f"{FETCH} gets it.", needed=False)
+    try:
+        state = importlib.import_module("hrn_opt.hrn.pack.state")
+    except ImportError as error:
+        return Check("HRN model", False, f"cannot be tried: {error}", f"{install_command()} brings it.", needed=False)
+    home = state.default_folder()
+    found = state.pack_state(home).value
+    if found == "missing":
+        return Check("HRN model", True, "not installed: optional", f"{FETCH} gets it.", needed=False)
+    if found in ("not prepared", "fetched in part"):
+        return Check("HRN model", False, f"{found}, in {home}", f"{FETCH} goes on with it.", needed=False)
+    return _check_prepared(home / state.PREPARED)
 
 
 def _check_prepared(folder: Path) -> Check:
     """The pack opened, which compares its files' sizes, and its skin mask."""
     try:
         pack = importlib.import_module("hrn_opt.hrn.pack.prepared").open_prepared(folder)
-        mask = importlib.import_module("hrn_opt.hrn.align.skin_mask").SkinMask.open(folder)
+        mask = importlib.import_module("hrn_opt.hrn.loading.build").open_skin_mask(pack)
     except ImportError as error:
         return Check("HRN model", False, f"cannot be tried: {error}", f"{install_command('hrn')} brings it.", False)
     except Exception as error:

@@ -49,7 +49,10 @@ def load(
 
 def best_model() -> str:
     """What "auto" stands for on this machine now: "hrn" or "builtin"."""
-    return HRN if _prepared_by_fetch() else BUILTIN
+    from hrn_opt.hrn.pack.state import PackState, pack_state
+
+    # A pack without detectors is no default: plain photos cannot be given to it. A damaged one is refused, not ignored.
+    return HRN if pack_state() in (PackState.READY, PackState.DAMAGED) else BUILTIN
 
 
 def _builtin(
@@ -68,23 +71,15 @@ def _builtin(
     return BuiltinModel.load()
 
 
-def _prepared_by_fetch() -> bool:
-    """Whether the cache holds a pack that plain photos can be given to: one without detectors is no default."""
-    from hrn_opt.hrn.pack.prepared import Manifest, is_prepared
-    from hrn_opt.hrn.pack.published import default_folder
-
-    folder = default_folder() / "prepared"
-    return is_prepared(folder) and Manifest.read(folder).has_detectors
-
-
 def _opened(folder: Path | None):
     """The prepared pack in a folder, or in the cache; a published pack is prepared first, once."""
     from hrn_opt.hrn.pack.prepare import prepare
     from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
     from hrn_opt.hrn.pack.published import default_folder, is_published
+    from hrn_opt.hrn.pack.state import PREPARED
 
     if folder is None:
-        folder = default_folder() / "prepared"
+        folder = default_folder() / PREPARED
         if not is_prepared(folder):
             raise ModelMissing(f"HRN is not on this machine; get it with {FETCH}, or use the builtin model.", model=HRN)
         return open_prepared(folder)

@@ -107,7 +107,7 @@ def test_it_looks_where_fetch_writes(monkeypatch, tmp_path):
     assert doctor.check_hrn() == made
 
 
-@pytest.mark.parametrize(("folder", "state"), [("published", "not prepared"), ("published.partial", "half downloaded")])
+@pytest.mark.parametrize(("folder", "state"), [("published", "not prepared"), ("published.partial", "fetched in part")])
 def test_an_unfinished_fetch_is_said(no_pack, folder, state):
     (no_pack / folder).mkdir(parents=True)
     check = doctor.check_hrn()

@@ -19,6 +19,7 @@ from hrn_opt.hrn.align.skin_mask import SkinMask
 from hrn_opt.hrn.align.widening import widen_cheeks
 from hrn_opt.hrn.batch import joined, one_of
 from hrn_opt.hrn.find.faces import FindNetworks, WorkingPhoto, find_faces, working_photo
+from hrn_opt.hrn.frames import UV_PX
 from hrn_opt.hrn.loading import offload
 from hrn_opt.hrn.loading.build import load_assets
 from hrn_opt.hrn.loading.memory_plan import BASES, FAN_ACTIVATION_BYTES, MemoryPlan, plan_for
@@ -27,7 +28,6 @@ from hrn_opt.hrn.output.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.morphable import Coefficients
 from hrn_opt.hrn.texture.upsample import RASTER_PX, PhotoView, upsample_texture
-from hrn_opt.hrn.uv import UV_PX
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
 
 NAME = "hrn"

@@ -12,9 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hrn_opt.geometry.sparse import SparseMap
-from hrn_opt.hrn.shape.morphable import CENTRE_PX, FOCAL_PX
-
-UV_PX = 256
+from hrn_opt.hrn.frames import CENTRE_PX, CROP_PX, FOCAL_PX, UV_PX
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ def _official_taps(positions: Tensor, height: int, width: int) -> list[tuple[Ten
     divides 0 by 0, becomes 0, and so takes the photo's last row, first column; test_uv.py pins both.
     """
     x, y, z = positions.unbind(1)
-    column = ((x * FOCAL_PX + z * CENTRE_PX) / z * (width / 224)).nan_to_num(0.0)
-    row = ((y * FOCAL_PX + z * CENTRE_PX) / z * (height / 224)).nan_to_num(0.0)
+    column = ((x * FOCAL_PX + z * CENTRE_PX) / z * (width / CROP_PX)).nan_to_num(0.0)
+    row = ((y * FOCAL_PX + z * CENTRE_PX) / z * (height / CROP_PX)).nan_to_num(0.0)
     row = height - 1 - row
     left, top = column.floor(), row.floor()
     right_share, bottom_share = column - left, row - top

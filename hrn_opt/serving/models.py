@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hrn_opt.errors import HrnOptError
 from hrn_opt.loading import BUILTIN, HRN, best_model, load
 from hrn_opt.runtime import PRECISIONS, free_unused, parse_device, parse_precision, ran_out_of_memory
 from hrn_opt.types import Face, Photo, StageEvent
@@ -94,26 +93,9 @@ class Models:
 
     def states(self) -> tuple[ModelState, ...]:
         """The embedded model's and HRN's; cheap enough for every page load."""
-        return ModelState(BUILTIN, "ready", ("fp32",)), ModelState(HRN, _key_of_hrn(), tuple(PRECISIONS))
+        from hrn_opt.hrn.pack.state import pack_state
 
-
-def _key_of_hrn() -> str:
-    """Its `ModelState.key`; what to do about each stands in the page's words."""
-    from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
-    from hrn_opt.hrn.pack.published import default_folder
-
-    folder = default_folder()
-    if is_prepared(folder / "prepared"):
-        try:
-            whole = open_prepared(folder / "prepared").has_detectors
-        except HrnOptError:
-            return "damaged"
-        return "ready" if whole else "without detectors"
-    if (folder / "published").is_dir():
-        return "not prepared"
-    if (folder / "published.partial").is_dir():
-        return "fetched in part"
-    return "missing"
+        return ModelState(BUILTIN, "ready", ("fp32",)), ModelState(HRN, pack_state().value, tuple(PRECISIONS))
 
 
 class ModelCache:

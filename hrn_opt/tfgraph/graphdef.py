@@ -72,7 +72,7 @@ def read_graph(path: Path) -> Graph:
     return parse_graph(content, path.name)
 
 
-def parse_graph(content: bytes, file_name: str = "segment_face.pb") -> Graph:
+def parse_graph(content: bytes, file_name: str = "the graph") -> Graph:
     """The graph in `content`; PackDamaged where the bytes are none."""
     if not content:
         raise PackDamaged(f"{file_name} is empty; fetch the pack again.")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.hrn.uv import UV_PX, OfficialUVRaster, unwrap, vertex_sampler
+from hrn_opt.hrn.frames import UV_PX
+from hrn_opt.hrn.uv import OfficialUVRaster, unwrap, vertex_sampler
 
 FOCAL, CENTRE, CROP = 1015, 112, 224
 

@@ -63,19 +63,19 @@ def official_network(name):
     if name == "recon":
         define = pytest.importorskip(f"{OFFICIAL}.networks", reason=needed).define_net_recon
         return define("resnet50", use_last_fc=False, init_path=None)
-    if name == "deretouch":
+    if name == "de_retouch":
         return pytest.importorskip(f"{OFFICIAL}.unet", reason=needed).UNet(3, 3)
     nets = pytest.importorskip(f"{OFFICIAL}.facelandmark.nets.large_base_lmks_net", reason=needed)
     return nets.LargeBaseLmksNet(infer=False)
 
 
-@pytest.mark.parametrize("name", ["recon", "mid", "high", "deretouch", "landmarks106"])
+@pytest.mark.parametrize("name", ["recon", "mid", "high", "de_retouch", "landmarks106"])
 def test_keys_and_shapes_are_the_official_modules(name):
     ours = {
         "recon": lambda: networks.recon_state(0, 64),
         "mid": lambda: networks.generator_state(0, 64, 6, 3),
         "high": lambda: networks.generator_state(0, 64, 9, 1),
-        "deretouch": lambda: networks.unet_state(0, 64),
+        "de_retouch": lambda: networks.unet_state(0, 64),
         "landmarks106": lambda: networks.landmarks106_state(0, 64),
     }
     official = {key: tuple(value.shape) for key, value in official_network(name).state_dict().items()}
@@ -124,7 +124,7 @@ def test_coefficients_are_as_large_as_a_faces(prepared_pack):
     opened = open_prepared(prepared_pack)
     with torch.inference_mode():
         network = load_network(recon.ReconNet, opened.tensors("recon"))
-        blend = load_network(unet.DeRetouchNet, opened.tensors("deretouch"))(torch.rand(1, 3, 64, 64) * 2 - 1)
+        blend = load_network(unet.DeRetouchNet, opened.tensors("de_retouch"))(torch.rand(1, 3, 64, 64) * 2 - 1)
         moved = load_network(generator.DetailGenerator, opened.tensors("mid"))(torch.rand(1, 6, 64, 64) * 2 - 1)
         groups = network(torch.rand(1, 3, 224, 224)).split(recon.HEAD_SIZES, 1)
     rms = [float(values.square().mean().sqrt()) for values in groups]

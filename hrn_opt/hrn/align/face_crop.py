@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from hrn_opt.hrn.exact.pillow_crop import resize_and_crop
+from hrn_opt.hrn.frames import CROP_PX, DETAIL_CROP_PX
 
-CROP_PX = 224
-DETAIL_CROP_PX = 512
 FACE_SCALE_PX = 102.0  # of the 224 px crop: what one unit of the standard landmarks becomes
 
 # Of the 68 points: nose tip, the eyes' corners, the mouth's corners.

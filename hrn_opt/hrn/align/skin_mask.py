@@ -19,7 +19,6 @@ from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
 from hrn_opt.tfgraph import GraphNetwork, GraphUnsupported
 from hrn_opt.tfgraph.network import INPUT_NAME, OUTPUT_NAME, SIZE_PX
 
-GRAPH_FILE, ONNX_FILE = "segment_face.pb", "segment_face.onnx"
 JAW, BROWS, CHIN = slice(0, 17), slice(17, 27), 8  # of the 68 points, as iBUG numbers them
 FOREHEAD = 0.35  # of the height from chin to brows: how much skin the outline takes above the brows
 OVERSAMPLING = 4  # the outline is drawn this much larger: smooth edges
@@ -88,22 +87,22 @@ class SkinMask:
         self.source: Source = "graph" if network else "onnx" if onnx else "outline"
 
     @classmethod
-    def open(cls, folder: Path) -> SkinMask:
-        """The best route for the pack in `folder`; its network is on the CPU in float32.
+    def open(cls, graph: Path, onnx: Path) -> SkinMask:
+        """The best route that the files, which need not be there, allow; its network is on the CPU in float32.
 
         Files that are damaged or another model's raise PackDamaged or PackForeign, rather than to be passed over. A
         missing file, unknown operations and a missing onnxruntime lead to the next route, and `note` says so.
         """
         try:
-            return cls(GraphNetwork.from_file(folder / GRAPH_FILE), None, "")
+            return cls(GraphNetwork.from_file(graph), None, "")
         except (PackIncomplete, GraphUnsupported) as error:
             reason = str(error)
-        if not (folder / ONNX_FILE).exists():
-            return cls(None, None, f"{reason} There is no {ONNX_FILE}.")
+        if not onnx.exists():
+            return cls(None, None, f"{reason} There is no {onnx.name}.")
         try:
-            return cls(None, OnnxMask(folder / ONNX_FILE), reason)
+            return cls(None, OnnxMask(onnx), reason)
         except ImportError:
-            return cls(None, None, f"{reason} {ONNX_FILE} is there, but onnxruntime is not installed.")
+            return cls(None, None, f"{reason} {onnx.name} is there, but onnxruntime is not installed.")
 
     def __call__(self, image_rgb: Tensor, landmarks_xy: Tensor) -> MaskResult:
         """The mask of one aligned crop, on the crop's device.

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hrn_opt.hrn.exact.opencv_resize import resize_cubic, resize_linear
+from hrn_opt.hrn.frames import FAN_CROP_PX, POINTS_CROP_PX
 
 ENLARGED = 1.35  # a face's square over the longer side of its bounds
-CROP_PX = 224
-FAN_CROP_PX = 256
 # PARITY: upstream lays a mean colour in BGR order (103.94, 116.78, 123.68) round an RGB photo; test_find.py pins it.
 BORDER_RGB = (104, 117, 124)
 BLACK = (0, 0, 0)
@@ -62,12 +61,12 @@ def square_around(left: float, top: float, right: float, bottom: float) -> Squar
 
 def cut_square(photo_rgb: np.ndarray, square: Square) -> np.ndarray:
     """(224, 224, 3) uint8, linear; the border's colour outside the photo."""
-    return resize_linear(_cut(photo_rgb, square.window, BORDER_RGB), (CROP_PX, CROP_PX))
+    return resize_linear(_cut(photo_rgb, square.window, BORDER_RGB), (POINTS_CROP_PX, POINTS_CROP_PX))
 
 
 def cut_for_points(photo_rgb: np.ndarray, window: Window) -> np.ndarray:
     """(224, 224, 3) uint8, cubic; black outside the photo."""
-    return resize_cubic(_cut(photo_rgb, window, BLACK), (CROP_PX, CROP_PX))
+    return resize_cubic(_cut(photo_rgb, window, BLACK), (POINTS_CROP_PX, POINTS_CROP_PX))
 
 
 def cut_for_fan(crop_rgb: np.ndarray, window: Window) -> np.ndarray:

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.hrn.find.crops import (
-    CROP_PX,
-    FAN_CROP_PX,
     Square,
     Window,
     cut_for_fan,
     cut_square,
     square_around,
 )
+from hrn_opt.hrn.frames import FAN_CROP_PX, POINTS_CROP_PX
 from hrn_opt.hrn.networks.landmarks106 import Landmarks106
 from hrn_opt.hrn.networks.s3fd import S3FD
 
@@ -74,7 +73,7 @@ class PointsView:
 
     def to_photo(self, crop_xy: np.ndarray) -> np.ndarray:
         """Photo pixels (..., 2) of crop pixels."""
-        return crop_xy / (CROP_PX / self.side) + np.array([self.window.left, self.window.top])
+        return crop_xy / (POINTS_CROP_PX / self.side) + np.array([self.window.left, self.window.top])
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,8 @@ def points_106(network: Landmarks106, photos: Sequence[np.ndarray], squares: Seq
     crops = np.stack([cut_square(*pair) for pair in zip(photos, squares, strict=True)])  # (B, 224, 224, 3)
     image = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
     image = (image - torch.tensor(MEAN_106).view(3, 1, 1)) / 255
-    places = (network(image) * CROP_PX).cpu().numpy()  # (B, 106, 2), crop pixels
-    scale = np.array([square.side / CROP_PX for square in squares])
+    places = (network(image) * POINTS_CROP_PX).cpu().numpy()  # (B, 106, 2), crop pixels
+    scale = np.array([square.side / POINTS_CROP_PX for square in squares])
     origin = np.array([(square.left, square.top) for square in squares])
     return places * scale[:, None, None] + origin[:, None]
 
@@ -146,7 +145,7 @@ def _regressed(regressor: BoxRegressor, five: np.ndarray) -> np.ndarray:
     hidden = regressor.w1 @ (centred / spread).reshape(-1, 1) + regressor.b1
     hidden = 2 / (1 + np.exp(-2 * hidden)) - 1
     left, top, zoom = (regressor.w2 @ hidden + regressor.b2).ravel()
-    return np.array([left * spread + middle[0], top * spread + middle[1], CROP_PX / zoom * spread])
+    return np.array([left * spread + middle[0], top * spread + middle[1], POINTS_CROP_PX / zoom * spread])
 
 
 def best_faces(network: S3FD, crops: np.ndarray) -> dict[int, FanView]:

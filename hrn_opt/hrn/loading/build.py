@@ -8,43 +8,42 @@ from torch import Tensor, nn
 from hrn_opt.hrn.align.skin_mask import SkinMask
 from hrn_opt.hrn.find.faces import FACES_AT_ONCE, FindNetworks
 from hrn_opt.hrn.find.landmarks import BoxRegressor
-from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
+from hrn_opt.hrn.frames import DEFORMATION_PX
 from hrn_opt.hrn.networks.folding import load_network
-from hrn_opt.hrn.pack.prepared import PreparedPack
-from hrn_opt.hrn.shape.detail import MID_PX
+from hrn_opt.hrn.pack.networks import NETWORKS
+from hrn_opt.hrn.pack.prepared import MASK, ONNX_MASK, PreparedPack
 from hrn_opt.hrn.shape.morphable import MorphableModel
 from hrn_opt.hrn.stages import Assets
 from hrn_opt.hrn.uv import OfficialUVRaster, vertex_sampler
 
 
 class TextureNetworks(nn.Module):
-    """The four networks of the texture path; forward is each one's only entry point."""
+    """The four networks of the texture path; forward is each one's only entry point.
 
-    def __init__(self, pack: PreparedPack):
+    precision: of the large ones; the others stay float32.
+    """
+
+    def __init__(self, pack: PreparedPack, precision: torch.dtype = torch.float32):
         super().__init__()
-        self.recon = load_network(recon.ReconNet, pack.tensors("recon"))
-        self.de_retouch = load_network(unet.DeRetouchNet, pack.tensors("deretouch"))
-        self.mid = load_network(generator.DetailGenerator, pack.tensors("mid"))
-        self.high = load_network(generator.DetailGenerator, pack.tensors("high"))
+        self.recon = _loaded("recon", pack, precision)
+        self.de_retouch = _loaded("de_retouch", pack, precision)
+        self.mid = _loaded("mid", pack, precision)
+        self.high = _loaded("high", pack, precision)
 
-    def cast_large_networks(self, precision: torch.dtype) -> TextureNetworks:
-        """The same with the de-retouching and the high network in `precision`.
 
-        The other two stay float32: in half precision they would move vertices by 1.7e-3 dm to save a twentieth of
-        the time.
-        """
-        self.de_retouch.to(precision)
-        self.high.to(precision)
-        return self
+def _loaded(name: str, pack: PreparedPack, precision: torch.dtype = torch.float32) -> nn.Module:
+    spec = NETWORKS[name]
+    network = load_network(spec.network_class, pack.tensors(name))
+    return network.to(precision) if spec.large else network
 
 
 def load_find_networks(pack: PreparedPack, device: torch.device, faces_at_once: int = FACES_AT_ONCE) -> FindNetworks:
     """What finding faces needs, float32; PackIncomplete when the pack was made without detectors."""
     pack.need_detectors()
     return FindNetworks(
-        retinaface=load_network(retinaface.RetinaFace, pack.tensors("retinaface")).to(device),
-        landmarks106=load_network(landmarks106.Landmarks106, pack.tensors("landmarks106")).to(device),
-        s3fd=load_network(s3fd.S3FD, pack.tensors("s3fd")).to(device),
+        retinaface=_loaded("retinaface", pack).to(device),
+        landmarks106=_loaded("landmarks106", pack).to(device),
+        s3fd=_loaded("s3fd", pack).to(device),
         fan=load_fan(pack, device),
         regressor=load_box_regressor(pack),
         faces_at_once=faces_at_once,
@@ -60,9 +59,14 @@ def load_box_regressor(pack: PreparedPack) -> BoxRegressor:
     return BoxRegressor(*(pack.tensor(f"bbox.{name}").numpy() for name in ("W1", "B1", "W2", "B2")))
 
 
+def open_skin_mask(pack: PreparedPack) -> SkinMask:
+    """The best route to a skin mask that the pack and this installation allow, on the CPU."""
+    return SkinMask.open(pack.folder / MASK, pack.folder / ONNX_MASK)
+
+
 def load_skin_mask(pack: PreparedPack, device: torch.device) -> SkinMask:
     """The best route to a skin mask that the pack and the machine allow."""
-    mask = SkinMask.open(pack.folder)
+    mask = open_skin_mask(pack)
     if mask.network is not None:
         mask.network.to(device)
     return mask
@@ -88,7 +92,7 @@ def load_assets(
     return Assets(
         morphable=morphable,
         grid=_grid(pack, device),
-        deform=vertex_sampler(uv, MID_PX),
+        deform=vertex_sampler(uv, DEFORMATION_PX),
         uv=uv,
         alpha=pack.tensor("alpha").to(device),
         beta=pack.tensor("beta").to(device),

@@ -19,7 +19,8 @@ from torch import nn
 
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.hrn.find.faces import FACES_AT_ONCE
-from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
+from hrn_opt.hrn.networks.landmarks106 import Landmarks106
+from hrn_opt.hrn.pack.networks import NETWORKS, TEXTURE_NETWORKS, NetworkSpec
 from hrn_opt.hrn.pack.prepared import PreparedPack
 
 GIB = 1 << 30
@@ -41,36 +42,7 @@ FAN_ACTIVATION_BYTES = 64_000_000
 # The published mask's graph is not known beforehand; a U-Net with 64 channels at 224² holds twelve such maps.
 MASK_ACTIVATION_BYTES = 160_000_000
 # Layers with numbers of their own beside layers in them: accelerate would leave those numbers without a device.
-WHOLE_CLASSES = (landmarks106.Landmarks106.__name__,)
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """One network of the prepared pack.
-
-    prefix: of its tensors there.
-    halved: whether it takes the precision asked for, else float32.
-    activation_bytes: most bytes alive at once within its forward, for one face in float32, its weights aside;
-    test_memory_plan.py counts them on "meta".
-    """
-
-    prefix: str
-    network_class: type[nn.Module]
-    activation_bytes: int
-    halved: bool = False
-
-
-TEXTURE_NETWORKS: Mapping[str, NetworkSpec] = {
-    "recon": NetworkSpec("recon", recon.ReconNet, 9_000_000),
-    "de_retouch": NetworkSpec("deretouch", unet.DeRetouchNet, 336_000_000, halved=True),
-    "mid": NetworkSpec("mid", generator.DetailGenerator, 3_000_000),
-    "high": NetworkSpec("high", generator.DetailGenerator, 57_000_000, halved=True),  # on a CPU; elsewhere 42 MB
-}
-FIND_NETWORKS: Mapping[str, NetworkSpec] = {
-    "retinaface": NetworkSpec("retinaface", retinaface.RetinaFace, 42_000_000),
-    "landmarks106": NetworkSpec("landmarks106", landmarks106.Landmarks106, 23_000_000),
-    "s3fd": NetworkSpec("s3fd", s3fd.S3FD, 26_000_000),
-}
+WHOLE_CLASSES = (Landmarks106.__name__,)
 
 
 @dataclass(frozen=True)
@@ -139,7 +111,7 @@ class Parts:
     @property
     def activation_bytes(self) -> int:
         """Of the most demanding stage."""
-        specs = TEXTURE_NETWORKS | FIND_NETWORKS
+        specs = NETWORKS
         stages = [
             math.ceil(specs[name].activation_bytes * next(network.parameters()).itemsize / 4)
             for name, network in self.networks.items()
@@ -188,7 +160,7 @@ def plan_for(
 
 def parts_of(pack: PreparedPack, device: torch.device, precision: torch.dtype) -> Parts:
     """Everything of a pack that may use the device."""
-    specs = TEXTURE_NETWORKS | (FIND_NETWORKS if pack.has_detectors else {})
+    specs = NETWORKS if pack.has_detectors else TEXTURE_NETWORKS
     bases_bytes = sum(pack.tensor(name).nbytes for name in BASES_TENSORS)
     albedo = pack.tensor(BASES_TENSORS[-1])
     albedo_bytes = albedo.numel() * precision.itemsize
@@ -207,9 +179,9 @@ def parts_of(pack: PreparedPack, device: torch.device, precision: torch.dtype) -
 def empty_networks(pack: PreparedPack, specs: Mapping[str, NetworkSpec], precision: torch.dtype) -> nn.ModuleDict:
     """The networks on "meta", sized for the pack, in their precision."""
     with torch.device("meta"):
-        networks = {name: spec.network_class.sized_for(pack.tensors(spec.prefix)) for name, spec in specs.items()}
+        networks = {name: spec.network_class.sized_for(pack.tensors(name)) for name, spec in specs.items()}
     for name, spec in specs.items():
-        networks[name].to(precision if spec.halved else torch.float32)
+        networks[name].to(precision if spec.large else torch.float32)
     return nn.ModuleDict(networks).eval().requires_grad_(False)
 
 
@@ -255,7 +227,7 @@ def plan_memory(
 
 
 def _resident(device: torch.device, reserved_bytes: int, faces: int, bases: str) -> MemoryPlan:
-    names = [*TEXTURE_NETWORKS, *FIND_NETWORKS, FAN, SKIN_MASK]
+    names = [*NETWORKS, FAN, SKIN_MASK]
     return MemoryPlan(device, dict.fromkeys(names, str(device)) | {BASES: bases}, reserved_bytes, faces)
 
 

@@ -27,14 +27,12 @@ from hrn_opt.hrn.loading.memory_plan import (
     CPU,
     DISK,
     FAN,
-    FIND_NETWORKS,
     SKIN_MASK,
-    TEXTURE_NETWORKS,
     MemoryPlan,
-    NetworkSpec,
     accelerate_quiet,
     empty_networks,
 )
+from hrn_opt.hrn.pack.networks import FIND_NETWORKS, TEXTURE_NETWORKS, NetworkSpec
 from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.pack.published import MASK_GRAPH
 
@@ -42,7 +40,7 @@ from hrn_opt.hrn.pack.published import MASK_GRAPH
 def texture_networks(pack: PreparedPack, plan: MemoryPlan, precision: torch.dtype) -> stages.Networks:
     """The four networks of the texture path, ready to run on the plan's device."""
     if plan.is_resident(TEXTURE_NETWORKS):
-        return TextureNetworks(pack).cast_large_networks(precision).to(plan.device)
+        return TextureNetworks(pack, precision).to(plan.device)
     return dispatch(empty_networks(pack, TEXTURE_NETWORKS, precision), TEXTURE_NETWORKS, plan, pack)
 
 
@@ -89,15 +87,14 @@ def dispatch(
 
     resident, on_host, on_disk = {}, {}, {}
     for name, parameter in networks.named_parameters():
-        network, _, own = name.partition(".")
-        source, place = f"{specs[network].prefix}.{own}", plan.place_of(name)
+        place = plan.place_of(name)
         if place == DISK:
             # accelerate gives it the precision of the empty parameter whose place it takes
-            on_disk[name] = {"safetensors_file": str(pack.tensors_path), "weight_name": source}
+            on_disk[name] = {"safetensors_file": str(pack.tensors_path), "weight_name": name}
         elif place == str(plan.device):
-            resident[name] = _laid_out(pack.tensor(source)).to(plan.device, parameter.dtype)
+            resident[name] = _laid_out(pack.tensor(name)).to(plan.device, parameter.dtype)
         else:
-            on_host[name] = pack.tensor(source).to(parameter.dtype)  # float32 stays in the mapped file
+            on_host[name] = pack.tensor(name).to(parameter.dtype)  # float32 stays in the mapped file
     networks.load_state_dict(resident, strict=False, assign=True)
     networks.requires_grad_(False)
     with accelerate_quiet():

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hrn_opt.hrn.frames import COEFFICIENT_COUNT, COEFFICIENTS
 from hrn_opt.hrn.networks import resnet
 from hrn_opt.hrn.networks.folding import conv_size, fold, take
 from hrn_opt.hrn.networks.layers import Conv, network_input
 
-HEAD_SIZES = (80, 64, 80, 3, 27, 2, 1)  # identity, expression, albedo, angles, SH light, translation x and y, z
-COEFFICIENT_COUNT = sum(HEAD_SIZES)
+# PARITY: translation has two heads, x and y, then z; test_networks.py pins it.
+HEAD_SIZES = (*tuple(COEFFICIENTS.values())[:-1], 2, 1)
 
 
 class ReconNet(nn.Module):

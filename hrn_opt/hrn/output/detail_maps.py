@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from hrn_opt.geometry.mesh import boundary_edges, vertex_normals, vertex_tangents
 from hrn_opt.geometry.uv import UVRaster, rasterize_uv
-from hrn_opt.hrn.uv import UV_PX
+from hrn_opt.hrn.frames import UV_PX
 from hrn_opt.types import DetailMaps, Mesh
 
 STEPS_A_TEXEL = 16  # along a border: a corner of a cell cut by less than this goes unseen

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.hrn.align.face_crop import CROP_PX, Placement
+from hrn_opt.hrn.align.face_crop import Placement
 from hrn_opt.hrn.find.faces import WorkingPhoto
-from hrn_opt.hrn.shape.morphable import CAMERA_DISTANCE_DM, CENTRE_PX, FOCAL_PX
+from hrn_opt.hrn.frames import CAMERA_DISTANCE_DM, CENTRE_PX, CROP_PX, FOCAL_PX
 from hrn_opt.hrn.stages import Assets
 from hrn_opt.types import Camera, Mesh
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from hrn_opt.errors import OutputUnwritable, PackDownloadFailed, PackError
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.prepare import Progress, prepare
+from hrn_opt.hrn.pack.state import PARTIAL, PREPARED, PUBLISHED
 
 SOURCE_VARIABLE = "HRN_OPT_PACK_SOURCE"
-PUBLISHED, PARTIAL, PREPARED = "published", "published.partial", "prepared"
 # What is downloaded, to tell how much is done: the published pack without the depth net.
 DOWNLOAD_BYTES = 1_120_000_000
 _SHOWN_REASON_CHARACTERS = 120

@@ -25,35 +25,14 @@ from torch import Tensor
 
 import hrn_opt
 from hrn_opt.errors import OutputUnwritable, PackError
-from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.pack import prepared
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.assets import read_assets
+from hrn_opt.hrn.pack.networks import NETWORKS, NetworkSpec
 
 Progress = Callable[[str, float], None]  # what is being done, and the fraction 0..1 done before it
 
 _HASH_BLOCK_BYTES = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class _NetworkSource:
-    """One network: its prefix in the prepared pack, its checkpoint, its key there, and what turns it into ours."""
-
-    prefix: str
-    file: str
-    key: str | None
-    from_official: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-
-
-_NETWORKS = (
-    _NetworkSource("recon", pack.WEIGHTS, "net_recon", recon.from_official),
-    _NetworkSource("mid", pack.WEIGHTS, "mid_net", generator.from_official),
-    _NetworkSource("high", pack.WEIGHTS, "high_net", generator.from_official),
-    _NetworkSource("deretouch", pack.RETOUCH_WEIGHTS, "generator", unet.from_official),
-    _NetworkSource("landmarks106", pack.LANDMARKS106_WEIGHTS, "state_dict", landmarks106.from_official),
-    _NetworkSource("retinaface", pack.RETINAFACE_WEIGHTS, None, retinaface.from_official),
-    _NetworkSource("s3fd", pack.S3FD_WEIGHTS, None, s3fd.from_official),
-)
 
 
 def prepare(published: Path, folder: Path, *, progress: Progress | None = None) -> Path:
@@ -114,27 +93,27 @@ def _write(tensors: dict[str, Tensor], report: pack.PackReport, sources: Mapping
 
 
 def _network_tensors(report: pack.PackReport) -> dict[str, Tensor]:
-    """Every tensor of every network whose checkpoint is there, under its prefix; and the two learned strengths."""
+    """Every tensor of every network whose checkpoint is there, under its name; and the two learned strengths."""
     tensors = {}
-    for file in dict.fromkeys(network.file for network in _NETWORKS):
+    for file in dict.fromkeys(spec.file for spec in NETWORKS.values()):
         if file not in report.sizes:
             continue
         checkpoint = pack.load_checkpoint(report.folder / file)
-        for network in _NETWORKS:
-            if network.file == file:
-                tensors |= _converted(network, checkpoint)
+        for name, spec in NETWORKS.items():
+            if spec.file == file:
+                tensors |= _converted(name, spec, checkpoint)
         if file == pack.WEIGHTS:
             tensors |= {name: pack.scalar(checkpoint, name, file).clone() for name in ("alpha", "beta")}
     return tensors
 
 
-def _converted(network: _NetworkSource, checkpoint: Mapping) -> dict[str, Tensor]:
-    state = pack.section(checkpoint, network.key, network.file)
+def _converted(network: str, spec: NetworkSpec, checkpoint: Mapping) -> dict[str, Tensor]:
+    state = pack.section(checkpoint, spec.key, spec.file)
     try:
-        ours = network.from_official(state)
+        ours = spec.from_official(state)
     except PackError as error:
-        raise type(error)(f"{network.file}: {error}") from error
-    return {f"{network.prefix}.{name}": tensor.contiguous() for name, tensor in ours.items()}
+        raise type(error)(f"{spec.file}: {error}") from error
+    return {f"{network}.{name}": tensor.contiguous() for name, tensor in ours.items()}
 
 
 def _fingerprints(report: pack.PackReport) -> dict[str, dict]:

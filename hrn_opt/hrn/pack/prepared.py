@@ -18,11 +18,11 @@ from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn.pack import published
 from hrn_opt.program import FETCH
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 TENSORS = "hrn.safetensors"
 FAN = "fan.torchscript.zip"
-MASK = "segment_face.pb"
+MASK = published.MASK_GRAPH
 COPIES = {published.FAN_ARCHIVE: FAN, published.MASK_GRAPH: MASK}  # published path → name in the prepared pack
 ONNX_MASK = "segment_face.onnx"  # put there by hand, see tools/convert_mask.py
 FILE_NAMES = frozenset((MANIFEST, TENSORS, FAN, MASK, ONNX_MASK))

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrn_opt.hrn.uv import UV_PX
+from hrn_opt.hrn.frames import DEFORMATION_PX, UV_PX
 
-MID_PX = 64
 NETWORK_GAIN = 0.1  # on both networks' outputs, with the trained alpha and beta
 ERODE_PX, BLUR_PX = 3, 11
 # The published grid of normals leaves a margin: cells from column 2 and row 5 on, as far from the other side.
@@ -36,8 +35,8 @@ def mid_deformation(network: nn.Module, alpha: Tensor, position: Tensor, texture
     texture: (B, 3, 256, 256) in 0..1.
     mask: (B, 1, 256, 256), smoothed.
     """
-    inputs = [F.interpolate(values, (MID_PX, MID_PX), mode="bilinear") for values in (position, (texture - 0.5) * 2)]
-    small_mask = F.interpolate(mask, (MID_PX, MID_PX), mode="bilinear")
+    large = (position, (texture - 0.5) * 2, mask)
+    *inputs, small_mask = (F.interpolate(values, (DEFORMATION_PX, DEFORMATION_PX), mode="bilinear") for values in large)
     return network(torch.cat(inputs, 1)) * NETWORK_GAIN * alpha * small_mask
 
 

@@ -13,11 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CAMERA_DISTANCE_DM = 10.0
-FOCAL_PX = 1015.0  # of the 224 px crop
-CENTRE_PX = 112.0
-COEFFICIENT_COUNT = 257
-_PARTS = (("identity", 80), ("expression", 64), ("albedo", 80), ("angles", 3), ("light", 27), ("translation", 3))
+from hrn_opt.hrn.frames import CAMERA_DISTANCE_DM, COEFFICIENTS, UV_PX
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,8 @@ class Coefficients:
     @classmethod
     def split(cls, coefficients: Tensor) -> Coefficients:
         """coefficients: (B, 257)."""
-        parts = coefficients.split([size for _, size in _PARTS], dim=1)
-        return cls(**{name: part for (name, _), part in zip(_PARTS, parts, strict=True)})
+        parts = coefficients.split(list(COEFFICIENTS.values()), dim=1)
+        return cls(**dict(zip(COEFFICIENTS, parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class MorphableModel:
         """(B, 3, 256, 256) RGB, about 0..1."""
         weights = coefficients.albedo.to(self.albedo_basis)
         flat = (weights @ self.albedo_basis).float() + self.albedo_mean
-        return (flat / 255).to(coefficients.albedo.device).view(len(weights), 256, 256, 3).permute(0, 3, 1, 2)
+        return (flat / 255).to(coefficients.albedo.device).view(len(weights), UV_PX, UV_PX, 3).permute(0, 3, 1, 2)
 
     def normals(self, vertices: Tensor) -> Tensor:
         """(B, N, 3) unit normals, each triangle counted alike.

@@ -16,11 +16,9 @@ from torch import Tensor
 
 from hrn_opt.geometry.raster import Fragments, rasterize
 from hrn_opt.geometry.sparse import SparseMap
-from hrn_opt.hrn.shape.morphable import CENTRE_PX, FOCAL_PX
-from hrn_opt.hrn.uv import UV_PX
+from hrn_opt.hrn.frames import CENTRE_PX, CROP_PX, FOCAL_PX, UV_PX
 from hrn_opt.runtime import run_repeatedly
 
-RENDER_PX = 224
 Z_NEAR, Z_FAR = 5.0, 15.0
 STEPS = 100
 LEARNING_RATE = 1e-2
@@ -55,7 +53,7 @@ def rendering_of(camera: Tensor, triangles: Tensor, uv: Tensor) -> Rendering:
     uv: (N, 2), v up.
     """
     screen = _screen(camera)
-    fragments = rasterize(screen, triangles, (RENDER_PX, RENDER_PX))
+    fragments = rasterize(screen, triangles, (CROP_PX, CROP_PX))
     pixels = (fragments.covered & (fragments.depth >= -1) & (fragments.depth <= 1)).flatten().nonzero().squeeze(1)
     corners = triangles[fragments.triangle.flatten()[pixels]]  # (P, 3)
     weights = _perspective_weights(fragments, pixels, camera[:, 2][corners])

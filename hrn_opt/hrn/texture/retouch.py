@@ -8,9 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrn_opt.hrn.uv import UV_PX
-
-NETWORK_PX = 512
+from hrn_opt.hrn.frames import RETOUCH_PX, UV_PX
 
 
 def de_retouch(network: nn.Module, albedo: Tensor, texture: Tensor) -> Tensor:
@@ -20,7 +18,7 @@ def de_retouch(network: nn.Module, albedo: Tensor, texture: Tensor) -> Tensor:
     network: (B, 3, 512, 512) in -1..1 → blend layer 0..1.
     """
     signed = (texture - 0.5) * 2
-    blend = network(F.interpolate(signed, (NETWORK_PX, NETWORK_PX), mode="bilinear"))
+    blend = network(F.interpolate(signed, (RETOUCH_PX, RETOUCH_PX), mode="bilinear"))
     blend = F.interpolate(blend, (UV_PX, UV_PX), mode="bilinear")
     photo = (signed + 1) / 2
     retouched = (1 - 2 * blend) * photo * photo + 2 * blend * photo

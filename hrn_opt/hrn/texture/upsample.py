@@ -29,7 +29,7 @@ from hrn_opt.geometry.projection import (
 from hrn_opt.geometry.raster import Fragments
 from hrn_opt.geometry.uv import UVRaster, blur, erode, resample_rows
 from hrn_opt.hrn.align.face_crop import Placement
-from hrn_opt.hrn.uv import UV_PX
+from hrn_opt.hrn.frames import UV_PX
 from hrn_opt.types import UVTexture
 
 RASTER_PX = 512

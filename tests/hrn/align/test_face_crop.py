@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hrn_opt.hrn.align.face_crop import CROP_PX, DETAIL_CROP_PX, Placement, align, cut, place
+from hrn_opt.hrn.align.face_crop import Placement, align, cut, place
 from hrn_opt.hrn.exact.pillow_crop import CHEAP_AREA, _crop_alone, resize_and_crop
+from hrn_opt.hrn.frames import CROP_PX, DETAIL_CROP_PX
 
 EYES_AND_NOSE = [-0.31, 0.28, 0.61], [0.3, 0.27, 0.6], [0.0, -0.04, 0.93]
 STANDARD = np.array([*EYES_AND_NOSE, [-0.25, -0.45, 0.64], [0.26, -0.44, 0.65]])

@@ -38,9 +38,13 @@ def pack(folder: Path, graph: str | None = None, onnx: str | None = None) -> Pat
     return folder
 
 
+def open_mask(folder: Path) -> SkinMask:
+    return SkinMask.open(folder / "segment_face.pb", folder / "segment_face.onnx")
+
+
 def made(folder: Path, masks, landmarks) -> MaskResult:
     with torch.inference_mode():
-        return SkinMask.open(folder)(torch.from_numpy(masks["images"][1]), landmarks)
+        return open_mask(folder)(torch.from_numpy(masks["images"][1]), landmarks)
 
 
 def error(result: MaskResult, expected: np.ndarray) -> float:
@@ -83,10 +87,10 @@ def test_outline_without_onnxruntime(tmp_path, masks, landmarks, monkeypatch):
 
 def test_foreign_and_damaged_graphs_are_not_passed_over(tmp_path):
     with pytest.raises(PackForeign, match="head_alpha"):
-        SkinMask.open(pack(tmp_path, "foreign.pb", "unet.onnx"))
+        open_mask(pack(tmp_path, "foreign.pb", "unet.onnx"))
     (tmp_path / "segment_face.pb").write_bytes((DATA / "unet.pb").read_bytes()[:-40])
     with pytest.raises(PackDamaged):
-        SkinMask.open(tmp_path)
+        open_mask(tmp_path)
 
 
 def test_damaged_onnx_is_named(tmp_path):

@@ -17,13 +17,14 @@ from hrn_opt.hrn import stages
 from hrn_opt.hrn.find.faces import FACES_AT_ONCE
 from hrn_opt.hrn.loading import memory_plan, offload
 from hrn_opt.hrn.loading.build import TextureNetworks, load_assets, load_skin_mask
-from hrn_opt.hrn.loading.memory_plan import FIND_NETWORKS, GIB, TEXTURE_NETWORKS, MemoryPlan, Parts, plan_memory
+from hrn_opt.hrn.loading.memory_plan import GIB, MemoryPlan, Parts, plan_memory
 from hrn_opt.hrn.model import HrnModel
 from hrn_opt.hrn.networks import generator
+from hrn_opt.hrn.pack.networks import NETWORKS, TEXTURE_NETWORKS
 from hrn_opt.hrn.pack.prepared import open_prepared
 
 CPU, GPU, META = torch.device("cpu"), torch.device("cuda:0"), torch.device("meta")
-SPECS = TEXTURE_NETWORKS | FIND_NETWORKS
+SPECS = NETWORKS
 MAPS = {"mid": (6, 3), "high": (9, 1)}  # channels in and out of the two generators
 INPUTS = {
     "recon": (3, 224, 224),
@@ -98,7 +99,7 @@ def test_activations_are_as_counted(full_size, name):
 
 def test_specs_are_halved_as_the_networks_are(pack):
     empty = memory_plan.empty_networks(pack, TEXTURE_NETWORKS, torch.bfloat16)
-    real = TextureNetworks(pack).cast_large_networks(torch.bfloat16)
+    real = TextureNetworks(pack, torch.bfloat16)
     shapes = {name: (p.shape, p.dtype) for name, p in real.named_parameters()}
     assert {name: (p.shape, p.dtype) for name, p in empty.named_parameters()} == shapes
 
@@ -331,7 +332,7 @@ def anonymous_mb():
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("RssAnon"))
 
 folder, plan_kind = Path(sys.argv[1]), sys.argv[2]
-device, specs = torch.device("cpu"), {"s3fd": memory_plan.FIND_NETWORKS["s3fd"]}
+device, specs = torch.device("cpu"), {"s3fd": NETWORKS["s3fd"]}
 if not (folder / prepared.TENSORS).exists():
     save_file({f"s3fd.{name}": p.detach() for name, p in S3FD().named_parameters()}, folder / prepared.TENSORS)
     prepared.Manifest("0", False, {}, {}).write(folder)

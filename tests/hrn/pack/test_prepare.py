@@ -84,7 +84,7 @@ def test_names_shapes_and_dtypes_are_as_agreed(opened):
     ("prefix", "network_class"),
     [
         ("recon", recon.ReconNet),
-        ("deretouch", unet.DeRetouchNet),
+        ("de_retouch", unet.DeRetouchNet),
         ("mid", generator.DetailGenerator),
         ("high", generator.DetailGenerator),
         ("retinaface", retinaface.RetinaFace),
@@ -260,7 +260,7 @@ def test_a_damaged_header_is_refused(own_pack):
     [
         ("", "cannot be read"),
         ("[]", "cannot be read"),
-        ('{"format": 1}', "lacks entries"),
+        (f'{{{{"format": {prepared.FORMAT_VERSION}}}}}', "lacks entries"),
         ('{"format": 99}', "has format 99, this version reads"),
     ],
 )

@@ -1,0 +1,38 @@
+"""What of HRN's pack is on this machine: the one owner of that question."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from hrn_opt.errors import HrnOptError
+from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
+from hrn_opt.hrn.pack.published import default_folder
+
+# In the folder where packs live: what `hrn-opt fetch` makes.
+PUBLISHED, PARTIAL, PREPARED = "published", "published.partial", "prepared"
+
+
+class PackState(str, Enum):
+    """How far `hrn-opt fetch` has come."""
+
+    READY = "ready"
+    WITHOUT_DETECTORS = "without detectors"  # landmarks must be given with each photo
+    DAMAGED = "damaged"
+    NOT_PREPARED = "not prepared"
+    FETCHED_IN_PART = "fetched in part"
+    MISSING = "missing"
+
+
+def pack_state(home: Path | None = None) -> PackState:
+    """The state of the pack in `home`, or where packs live; cheap enough for every page load."""
+    home = home or default_folder()
+    if is_prepared(home / PREPARED):
+        try:
+            whole = open_prepared(home / PREPARED).has_detectors
+        except HrnOptError:
+            return PackState.DAMAGED
+        return PackState.READY if whole else PackState.WITHOUT_DETECTORS
+    if (home / PUBLISHED).is_dir():
+        return PackState.NOT_PREPARED
+    return PackState.FETCHED_IN_PART if (home / PARTIAL).is_dir() else PackState.MISSING
