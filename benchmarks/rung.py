@@ -70,7 +70,11 @@ def make(spec: RungSpec, published: Path, prepared: Path, device: torch.device) 
     keep_freed_memory()  # as the app and the command line do
     reconstructor = hrn_opt.load(prepared, device=str(device), **spec.engine)
     photo = hrn_opt.open_photo(PHOTO)
-    known = {"landmarks": LANDMARKS, "skin_mask": SKIN, "cheek_widening": 0.0}
+    known = {
+        "landmarks": LANDMARKS + 0.5,  # the published code counts from pixel centres
+        "skin_mask": SKIN,
+        "cheek_widening": 0.0,
+    }
 
     def texture(want: str = "texture") -> dict[str, np.ndarray]:
         made = reconstructor.reconstruct(photo, want=want, texture_size=UV_PX, **known)

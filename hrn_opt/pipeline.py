@@ -60,7 +60,8 @@ class FaceModel(Protocol):
     has_detail: bool  # whether there is a detail stage
     takes_hints: bool
 
-    def find(self, photo: Photo) -> tuple[Face, ...]: ...
+    def working_copy(self, photo: Photo) -> Any: ...  # what its stages read, made once a photo and handed on
+    def find(self, working: Any) -> tuple[Face, ...]: ...
     def face_at(self, landmarks: Tensor) -> Face: ...
     def align(self, request: Request) -> Any: ...
     def shape(self, request: Request, aligned: Any) -> Any: ...
@@ -108,10 +109,7 @@ class Reconstructor:
         """
         photo = open_photo(photo)
         with torch.inference_mode(), torch_threads(self._model.cpu_threads):
-            faces = self._model.find(photo)
-        if not faces:
-            raise NoFaceFound("No face found; use a sharp, well-lit photo of a face seen from the front or half side.")
-        return faces
+            return self._found(photo)[1]
 
     def stream(
         self,
@@ -140,9 +138,15 @@ class Reconstructor:
         clock = _StageClock(stop, self._model.cpu_threads, self._device_info)
         if hints.landmarks is not None:
             faces = (self._model.face_at(hints.landmarks),)
-        faces = clock.run(Stage.FIND, self.find, photo) if faces is None else faces
-        request = Request(photo, _chosen(faces, face), face, want, size, hints)
-        advice = assess_face(photo, request.face)
+        if faces is None:
+            working, faces = clock.run(Stage.FIND, self._found, photo)
+        else:
+            working = clock.run(Stage.ALIGN, self._model.working_copy, photo)
+        yield from self._events(Request(photo, working, _chosen(faces, face), face, want, size, hints), faces, clock)
+
+    def _events(self, request: Request, faces: tuple[Face, ...], clock: _StageClock) -> Iterator[StageEvent]:
+        """The events of a face that was found."""
+        advice = assess_face(request.photo, request.face)
         yield clock.event(Stage.FIND, faces=faces)
         aligned = clock.run(Stage.ALIGN, self._model.align, request)
         yield clock.event(Stage.ALIGN)
@@ -154,7 +158,7 @@ class Reconstructor:
             yield clock.event(Stage.DETAIL)
         texture = clock.run(Stage.TEXTURE, self._model.texture, request, shape)
         yield clock.event(Stage.TEXTURE)
-        result = clock.run(Stage.ASSEMBLE, self._assemble, stop, request, shape, texture)
+        result = clock.run(Stage.ASSEMBLE, self._assemble, clock.stop, request, shape, texture)
         result = replace(result, timings=clock.timings, advice=advice + result.advice)
         yield clock.event(Stage.ASSEMBLE, reconstruction=result)
 
@@ -187,18 +191,12 @@ class Reconstructor:
         want, size = Want.parse(want), self._checked_size(texture_size)
         hints = self._checked_hints(None if cheek_widening is None else Hints.of(cheek_widening=cheek_widening))
         photo = open_photo(photo)
-        faces = self.find(photo) if faces is None else faces
-        requests = [Request(photo, face, number, want, size, hints) for number, face in enumerate(faces)]
+        with torch.inference_mode(), torch_threads(self._model.cpu_threads):
+            working, faces = (self._model.working_copy(photo), faces) if faces is not None else self._found(photo)
+        requests = [Request(photo, working, face, number, want, size, hints) for number, face in enumerate(faces)]
         step = self._model.faces_at_once
         if step == 1:
-            options = {
-                "want": want,
-                "texture_size": size,
-                "faces": faces,
-                "stop": stop,
-                "cheek_widening": cheek_widening,
-            }
-            outcomes = [_or_refusal(self.reconstruct, photo, face=one.face_index, **options) for one in requests]
+            outcomes = [_or_refusal(self._alone, request, faces, stop) for request in requests]
         else:
             starts = range(0, len(requests), step)
             outcomes = [done for start in starts for done in self._together(requests[start : start + step], stop)]
@@ -206,6 +204,18 @@ class Reconstructor:
         if outcomes and not done:
             raise outcomes[0]
         return done
+
+    def _found(self, photo: Photo) -> tuple[Any, tuple[Face, ...]]:
+        """The working copy, and every face."""
+        working = self._model.working_copy(photo)
+        faces = self._model.find(working)
+        if not faces:
+            raise NoFaceFound("No face found; use a sharp, well-lit photo of a face seen from the front or half side.")
+        return working, faces
+
+    def _alone(self, request: Request, faces: tuple[Face, ...], stop: threading.Event | None) -> Reconstruction:
+        *_, last = self._events(request, faces, _StageClock(stop, self._model.cpu_threads, self._device_info))
+        return last.reconstruction
 
     def _together(self, requests: list[Request], stop: threading.Event | None) -> list[Reconstruction | FaceUnusable]:
         """As many outcomes as requests; refusals last."""
@@ -253,7 +263,7 @@ class _StageClock:
     """Runs stages one after another, times them, and stops between them when told to."""
 
     def __init__(self, stop: threading.Event | None, cpu_threads: int, device_info: DeviceInfo):
-        self._stop = stop
+        self.stop = stop
         self._cpu_threads = cpu_threads
         self._device_info = device_info
         self._seconds: dict[Stage, float] = {}
@@ -263,13 +273,13 @@ class _StageClock:
         return tuple(StageTiming(stage, seconds) for stage, seconds in self._seconds.items())
 
     def run(self, stage: Stage, work: Callable[..., Answer], *inputs) -> Answer:
-        if self._stop is not None and self._stop.is_set():
+        if self.stop is not None and self.stop.is_set():
             raise Stopped(f"Stopped before the {stage.value} stage.")
         start = time.perf_counter()
         with torch.inference_mode(), torch_threads(self._cpu_threads):
             answer = work(*inputs)
         self._device_info.wait()  # else a stage's time, and a stop, would fall to the one after it
-        self._seconds[stage] = time.perf_counter() - start
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
         return answer
 
     def event(self, stage: Stage, **extra) -> StageEvent:

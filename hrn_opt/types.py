@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import torch
@@ -211,7 +212,8 @@ class DetailMaps:
 class Hints:
     """What a caller knows about a face already; HRN only.
 
-    landmarks: (68, 2) photo pixels, x right, y down; the face need not be found then.
+    landmarks: (68, 2) photo pixels, (0.5, 0.5) the centre of the top-left one; the face need not be found then. The
+    published code counts from pixel centres: add 0.5 to its landmarks.
     skin_mask: (224, 224) 0..1, how far each pixel of HRN's own crop is skin.
     cheek_widening: how much the fit's target is widened, 0.03 as published; 0 for the plain crop.
     """
@@ -244,9 +246,14 @@ class Hints:
 
 @dataclass(frozen=True)
 class Request:
-    """One face of one photo, and how much to make of it."""
+    """One face of one photo, and how much to make of it.
+
+    working: the model's working copy of the photo.
+    face_index: which face, 0 is the largest.
+    """
 
     photo: Photo
+    working: Any
     face: Face
     face_index: int
     want: Want

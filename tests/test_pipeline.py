@@ -37,8 +37,11 @@ class FakeModel:
         if stage is self.stop_during:
             self.stop.set()
 
-    def find(self, photo):
-        self._note(Stage.FIND, photo)
+    def working_copy(self, photo):
+        return ("working", photo)
+
+    def find(self, working):
+        self._note(Stage.FIND, working)
         return tuple(Face(Box(0, 0, 69 - k, 69), torch.full((5, 2), float(k)), 0.9) for k in range(self.face_count))
 
     def face_at(self, landmarks):
@@ -153,6 +156,16 @@ def test_a_models_own_texture_size():
     assert Reconstructor(model).reconstruct(PHOTO, texture_size=256).texture.size == 256
     with pytest.raises(OptionInvalid, match="256 or a whole number, 512 to 4096"):
         Reconstructor(model).reconstruct(PHOTO, texture_size=300)
+
+
+@pytest.mark.parametrize("work", ["reconstruct", "reconstruct_all"])
+def test_the_working_copy_is_made_once_and_passed_on(fake, monkeypatch, work):
+    made, keep = [], FakeModel.working_copy
+    monkeypatch.setattr(FakeModel, "working_copy", lambda self, photo: made.append(keep(self, photo)) or made[-1])
+    getattr(Reconstructor(fake), work)(PHOTO)
+    (working,) = made
+    inputs = {stage: given for stage, _, _, given in fake.ran}
+    assert inputs[Stage.FIND] == (working,) and inputs[Stage.ALIGN][0].working is working
 
 
 def test_landmarks_spare_the_find_stage():

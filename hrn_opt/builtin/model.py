@@ -42,6 +42,9 @@ class BuiltinModel:
     def layout(self) -> FaceLayout:
         return face_layout(self.face_mesh)
 
+    def working_copy(self, photo: Photo) -> Photo:
+        return photo
+
     def find(self, photo: Photo) -> tuple[Face, ...]:
         """Every face, largest first; points are (478, 3) after one pass of the mesh network, two where in doubt."""
         faces = [_face(one) for one in find_faces(self.networks, photo.rgb)]

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from hrn_opt.hrn.align.face_crop import Crops, align, to_unit
 from hrn_opt.hrn.align.skin_mask import SkinMask
 from hrn_opt.hrn.align.widening import widen_cheeks
 from hrn_opt.hrn.batch import joined, one_of
-from hrn_opt.hrn.find.faces import FindNetworks, WorkingPhoto, find_faces, working_photo
+from hrn_opt.hrn.find.faces import PIXEL_CENTRE, FindNetworks, WorkingPhoto, find_faces, working_photo
 from hrn_opt.hrn.frames import UV_PX
 from hrn_opt.hrn.loading import offload
 from hrn_opt.hrn.loading.build import load_assets
@@ -136,9 +135,11 @@ class HrnModel:
         room_bytes = self.plan.faces_at_once * FAN_ACTIVATION_BYTES
         return min(FACES_TOGETHER, max(1, room_bytes // self.plan.reserved_bytes))
 
-    def find(self, photo: Photo) -> tuple[Face, ...]:
-        """Every face, largest first; points are the 68 landmarks, whole numbers at the pixels' centres."""
-        working = self._working(photo)
+    def working_copy(self, photo: Photo) -> WorkingPhoto:
+        return working_photo(photo.rgb)
+
+    def find(self, working: WorkingPhoto) -> tuple[Face, ...]:
+        """Every face, largest first; points are the 68 landmarks."""
         found = find_faces(self.find_networks, working)
         return tuple(
             Face(working.box_to_photo(face.box), working.to_photo(face.points.double()), face.score) for face in found
@@ -149,7 +150,7 @@ class HrnModel:
         return Face(Box(*low, *high), landmarks, 1.0)
 
     def align(self, request: Request) -> Aligned:
-        working = self._working(request.photo)
+        working: WorkingPhoto = request.working
         landmarks = working.from_photo(request.face.points.double())
         crops = align(working.rgb, landmarks, self.pack.tensor("align.lm3d"))
         skin, source = self._skin(request, crops, landmarks, working.size_hw)
@@ -220,23 +221,13 @@ class HrnModel:
             detail=detail_maps(mesh, displacement[0], self.texel_mesh) if with_detail else None,
         )
 
-    def _working(self, photo: Photo) -> WorkingPhoto:
-        """Kept as long as the caller keeps the photo: finding and aligning share one."""
-        if photo not in self._working_photos:
-            self._working_photos[photo] = working_photo(photo.rgb)
-        return self._working_photos[photo]
-
-    @cached_property
-    def _working_photos(self) -> WeakKeyDictionary[Photo, WorkingPhoto]:
-        return WeakKeyDictionary()
-
     def _skin(
         self, request: Request, crops: Crops, landmarks: Tensor, aligned_on: tuple[int, int]
     ) -> tuple[Tensor, str]:
         """(224, 224) 0..1 and where it came from."""
         if request.hints.skin_mask is not None:
             return request.hints.skin_mask, "caller"
-        in_crop = crops.placement.from_photo(landmarks + 0.5, aligned_on)  # landmarks count from pixel centres
+        in_crop = crops.placement.from_photo(landmarks + PIXEL_CENTRE, aligned_on)
         result = self.skin_mask(torch.from_numpy(crops.rgb).to(self.device), in_crop)
         return result.values / 255, result.source
 

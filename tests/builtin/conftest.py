@@ -52,7 +52,7 @@ def shaped(builtin):
     """Makes the shape of a photo's largest face."""
 
     def shape_of(photo):
-        request = Request(photo, builtin.find(photo)[0], 0, Want.MESH, 512, Hints())
+        request = Request(photo, photo, builtin.find(photo)[0], 0, Want.MESH, 512, Hints())
         return builtin.shape(request, builtin.align(request))
 
     return shape_of

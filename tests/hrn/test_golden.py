@@ -50,7 +50,7 @@ def golden_pack(case, tmp_path_factory) -> Path:
 
 def reconstructed(pack: Path, case: SimpleNamespace, precision: str) -> Reconstruction:
     model = hrn_opt.load(str(pack), device="cpu", precision=precision)
-    known = {"landmarks": case.landmarks - NUDGE_PX, "skin_mask": case.mask, "cheek_widening": 0.0}
+    known = {"landmarks": case.landmarks - NUDGE_PX + 0.5, "skin_mask": case.mask, "cheek_widening": 0.0}
     return model.reconstruct(hrn_opt.Photo(case.image), want="detail", texture_size=256, **known)
 
 

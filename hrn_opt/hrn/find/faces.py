@@ -31,6 +31,7 @@ from hrn_opt.types import Box
 
 LARGEST_PHOTO_PX = 2000  # a photo with a longer side is worked on
 REDUCED_PHOTO_PX = 1500  # at this size
+PIXEL_CENTRE = 0.5  # what upstream's points lack: they count from pixel centres
 FACES_AT_ONCE = 8  # through a network: S3FD takes 25 MB each in float32
 
 
@@ -53,7 +54,8 @@ class FindNetworks:
 
 @dataclass(frozen=True)
 class WorkingPhoto:
-    """The photo as every later stage sees it.
+    """The photo as every later stage sees it. Its points count from pixel centres, as upstream: the centre of the
+    top-left pixel is (0, 0), where it is (0.5, 0.5) in photo pixels.
 
     rgb: (height, width, 3) uint8, the photo itself or reduced.
     photo_size_hw: of the photo.
@@ -67,12 +69,12 @@ class WorkingPhoto:
         return self.rgb.shape[0], self.rgb.shape[1]
 
     def to_photo(self, points: Tensor) -> Tensor:
-        """Photo pixels (..., 2) of working pixels; in both, whole numbers are the pixels' centres, as upstream."""
-        return (points + 0.5) / self._scale(points) - 0.5
+        """Photo pixels (..., 2) of working points."""
+        return (points + PIXEL_CENTRE) / self._scale(points)
 
     def from_photo(self, points: Tensor) -> Tensor:
-        """Working pixels (..., 2) of photo pixels, the way back from `to_photo`."""
-        return (points + 0.5) * self._scale(points) - 0.5
+        """Working points (..., 2) of photo pixels, the way back from `to_photo`."""
+        return points * self._scale(points) - PIXEL_CENTRE
 
     def box_to_photo(self, box: Box) -> Box:
         """The box in photo pixels."""

@@ -330,7 +330,7 @@ def test_large_photos_are_reduced_and_points_come_back(size_hw, working_hw):
     assert photo.size_hw == working_hw and photo.photo_size_hw == size_hw
     corner = torch.tensor([[-0.5, -0.5], [working_hw[1] - 0.5, working_hw[0] - 0.5]], dtype=torch.float64)
     there = photo.to_photo(corner)
-    torch.testing.assert_close(there, corner.new_tensor([[-0.5, -0.5], [size_hw[1] - 0.5, size_hw[0] - 0.5]]))
+    torch.testing.assert_close(there, corner.new_tensor([[0, 0], [size_hw[1], size_hw[0]]]))
     torch.testing.assert_close(photo.from_photo(there), corner)
     whole = photo.box_to_photo(Box(0, 0, working_hw[1], working_hw[0]))
     assert (whole.right, whole.bottom) == pytest.approx((size_hw[1], size_hw[0]))

@@ -260,7 +260,7 @@ def test_a_damaged_header_is_refused(own_pack):
     [
         ("", "cannot be read"),
         ("[]", "cannot be read"),
-        (f'{{{{"format": {prepared.FORMAT_VERSION}}}}}', "lacks entries"),
+        (f'{{"format": {prepared.FORMAT_VERSION}}}', "lacks entries"),
         ('{"format": 99}', "has format 99, this version reads"),
     ],
 )

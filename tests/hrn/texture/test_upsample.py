@@ -99,19 +99,19 @@ def test_detail_fades_as_the_surface_turns_away(make):
     assert np.array_equal(shown[0.6], shown[0.9]) and shown[0.9].max() > 250
 
 
-def test_landmarks_count_from_pixel_centres_and_the_outline_does_not(reconstructor):
-    """PARITY: HRN's landmarks are whole at the centre of a pixel, the skin outline's crop counts from its corner."""
+def test_the_outline_is_given_the_landmarks_of_the_photo(reconstructor):
+    """Though the alignment in between counts from pixel centres, as upstream."""
     model, given = reconstructor._model, []
     landmarks = faces(1)[0].points
     keep = model.skin_mask
     model.__dict__["skin_mask"] = lambda rgb, in_crop: given.append(in_crop) or keep(rgb, in_crop)
     try:
         reconstructor.reconstruct(PHOTO, faces=faces(1), texture_size=256, cheek_widening=0.0, want="texture")
-        crops = hrn_model.align(model._working(PHOTO).rgb, landmarks.double(), model.pack.tensor("align.lm3d"))
+        crops = hrn_model.align(PHOTO.rgb, landmarks.double() - 0.5, model.pack.tensor("align.lm3d"))
     finally:
         model.__dict__["skin_mask"] = keep
     back = crops.placement.to_photo(given[0], PHOTO.size_hw)
-    torch.testing.assert_close(back, landmarks.to(back) + 0.5, atol=1e-3, rtol=0)
+    torch.testing.assert_close(back, landmarks.to(back), atol=1e-3, rtol=0)
 
 
 def test_every_face_of_a_photo_is_advised_on_and_has_its_share_of_the_time(reconstructor, monkeypatch):
