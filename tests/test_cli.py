@@ -112,15 +112,15 @@ def test_the_report(run, tmp_path):
     assert code == 0 and json.loads(out) == report and out.count("\n") == 1
     assert (report["photo"], report["width"], report["height"], report["model"]) == (photo, 120, 80, "fake")
     assert report["faces"] == [
-        {"index": 0, "box": {"left": 0.0, "top": 1.0, "right": 60.0, "bottom": 50.0}, "score": 1.0},
-        {"index": 1, "box": {"left": 1.0, "top": 1.0, "right": 61.0, "bottom": 50.0}, "score": 0.9},
+        {"number": 1, "box": {"left": 0.0, "top": 1.0, "right": 60.0, "bottom": 50.0}, "score": 1.0},
+        {"number": 2, "box": {"left": 1.0, "top": 1.0, "right": 61.0, "bottom": 50.0}, "score": 0.9},
     ]
     assert (report["device"], report["precision"]) == ("cuda:1", "fp16")
     (done,) = report["reconstructed"]
     assert done["mask_source"] is None
     assert done["stages"] == [{"stage": "shape", "seconds": 0.25}, {"stage": "texture", "seconds": 0.125}]
     assert (done["face"], done["seconds"], done["texture_px"], done["vertices"], done["triangles"]) == (
-        0,
+        1,
         0.375,
         8,
         3,
@@ -135,8 +135,8 @@ def test_the_report(run, tmp_path):
     ("choice", "faces", "stems"),
     [
         ("largest", [0], ["me"]),
-        ("2", [2], ["me"]),
-        ("all", [0, 1, 2], ["me-face0", "me-face1", "me-face2"]),
+        ("3", [2], ["me"]),
+        ("all", [0, 1, 2], ["me-face1", "me-face2", "me-face3"]),
     ],
 )
 def test_face_choice(run, model, tmp_path, choice, faces, stems):
@@ -168,6 +168,7 @@ def _options(*arguments):
     "arguments",
     [
         _options("--face", "-1"),
+        _options("--face", "0"),
         _options("--face", "left"),
         _options("--face", "9"),
         _options("--formats", "stl"),
@@ -209,12 +210,12 @@ def test_photos_of_one_name_do_not_overwrite_each_other(run, tmp_path):
         save_photo(tmp_path / "x" / "me.png", faces=1),
         save_photo(tmp_path / "y" / "me.png", faces=2),
         save_photo(tmp_path / "y" / "ME.bmp", faces=1),
-        save_photo(tmp_path / "y" / "me-face0.png", faces=1),
+        save_photo(tmp_path / "y" / "me-face1.png", faces=1),
     ]
     assert run(*sources, "--face", "all", "--formats", "png")[0] == 0
     pngs = [name for name in names(tmp_path / "out") if name.endswith(".png")]
     assert pngs == sorted(
-        ["me-face0.png", "me-2-face0.png", "me-2-face1.png", "ME-3-face0.png", "me-face0-2-face0.png"]
+        ["me-face1.png", "me-2-face1.png", "me-2-face2.png", "ME-3-face1.png", "me-face1-2-face1.png"]
     )
 
 
@@ -327,7 +328,7 @@ def test_ctrl_c_leaves_whole_files_only(model, tmp_path, capsys):
     photo = save_photo(tmp_path / "me.png", faces=3)
     code = main([photo, "--out", str(tmp_path / "out"), "--face", "all"], load=lambda name, **options: model)
     assert code == 130 and "Traceback" not in capsys.readouterr().err
-    whole = [f"me-face0.{ending}" for ending in ("glb", "mtl", "obj", "png")]
+    whole = [f"me-face1.{ending}" for ending in ("glb", "mtl", "obj", "png")]
     assert names(tmp_path / "out") == [*whole, "me.report.json"]
 
 

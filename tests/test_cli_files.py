@@ -105,9 +105,9 @@ def test_what_an_interrupted_call_made_is_its_own(run, model, tmp_path, monkeypa
 
     monkeypatch.setattr(model, "stream", stream)
     assert run(photo, "--face", "all")[0] in (1, 130)
-    assert digest(tmp_path / "me-face1.glb") and not (tmp_path / "me-face2.glb").exists()
+    assert digest(tmp_path / "me-face2.glb") and not (tmp_path / "me-face3.glb").exists()
     report = json.loads((tmp_path / "me.report.json").read_text())
-    assert [done["face"] for done in report["reconstructed"]] == [0, 1]
+    assert [done["face"] for done in report["reconstructed"]] == [1, 2]
     monkeypatch.setattr(model, "stream", whole)
     assert run(photo, "--face", "all", "--formats", formats)[::2] == (0, "")
     made = json.loads((tmp_path / "me.report.json").read_text())["made"]
@@ -119,7 +119,7 @@ def test_a_face_s_files_and_its_report_are_written_together_or_not_at_all(run, t
     real = os.replace
 
     def replace(source, target):
-        if Path(target).name == "me-face1.mtl":
+        if Path(target).name == "me-face2.mtl":
             raise KeyboardInterrupt
         real(source, target)
 
@@ -129,16 +129,16 @@ def test_a_face_s_files_and_its_report_are_written_together_or_not_at_all(run, t
     assert (
         set(made)
         == {path.name for path in tmp_path.glob("me-face*")}
-        == {f"me-face0.{ending}" for ending in ("glb", "mtl", "obj", "png")}
+        == {f"me-face1.{ending}" for ending in ("glb", "mtl", "obj", "png")}
     )
 
 
 def test_a_face_s_file_of_the_user_s_stays(run, tmp_path):
     save_photo(tmp_path / "me.jpg", faces=2)
-    (tmp_path / "me-face1.png").write_bytes(MINE)
+    (tmp_path / "me-face2.png").write_bytes(MINE)
     assert run("me.jpg", "--formats", "png")[0] == 0  # it writes no such file
     assert run("me.jpg", "--formats", "png", "--face", "all")[0] == 2
-    assert (tmp_path / "me-face1.png").read_bytes() == MINE
+    assert (tmp_path / "me-face2.png").read_bytes() == MINE
 
 
 def test_a_folder_of_that_name(run, tmp_path):
@@ -205,7 +205,7 @@ def test_two_photos_whose_files_would_meet(run, tmp_path):
 
 
 def test_no_photo_of_the_call_is_written_over_not_even_with_overwrite(run, tmp_path):
-    names = ["me.jpg", "me.png", "me.normal.png", "me-face0.png"]
+    names = ["me.jpg", "me.png", "me.normal.png", "me-face1.png"]
     before = {name: Path(save_photo(tmp_path / name)).read_bytes() for name in names}
     assert run(*names, "--formats", "png", "--face", "all", "--overwrite")[0] == 0
     assert {name: (tmp_path / name).read_bytes() for name in names} == before

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "--texture-size", type=int, default=1024, metavar="N", help="512 to 4096 px, HRN also 256 (default 1024)"
     )
     parser.add_argument(
-        "--face", type=_face_choice, default="largest", metavar="largest|all|K", help="K counts from 0, the largest"
+        "--face", type=_face_choice, default="largest", metavar="largest|all|K", help="K counts from 1, the largest"
     )
     parser.add_argument(
         "--formats",
@@ -102,9 +102,9 @@ def _memory(text: str) -> str | float:
 def _face_choice(text: str) -> str | int:
     if text in ("largest", "all"):
         return text
-    if text.isdecimal():
+    if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not 'largest', 'all' or a face number from 0")
+    raise argparse.ArgumentTypeError(f"{text!r} is not 'largest', 'all' or a face number from 1")
 
 
 def _comma_list(text: str) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ def _one_photo(model, source: str, stem: str, options: argparse.Namespace) -> tu
     report = {"made": made_earlier(options.out, stem)}  # of other formats or faces: they stay known
     run = _found(model, source)
     named = {"all": range(len(run.faces)), "largest": range(1)}
-    chosen = named.get(options.face, [options.face])  # stream() refuses a number past the last face
+    chosen = named.get(options.face) or [options.face - 1]  # stream() refuses a number past the last face
     for position, face in enumerate(chosen):
         label = f"{Path(source).name}, face {position + 1} of {len(chosen)}"
         try:
@@ -206,7 +206,7 @@ def _written(
     from hrn_opt.output.outputs import REPORT_ENDING, digest_of, sealed
     from hrn_opt.output.report import FaceOutput, as_file, run_report
 
-    face_stem = f"{stem}-face{done.face_index}" if options.face == "all" else stem
+    face_stem = f"{stem}-face{done.face_index + 1}" if options.face == "all" else stem
     contents = contents_of(done, options.formats, face_stem)
     output = FaceOutput(done, tuple(options.out / name for name in contents))
     run = replace(run, outputs=(*run.outputs, output))

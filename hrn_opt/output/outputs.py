@@ -106,7 +106,7 @@ def _keys(stem: str, formats: tuple[str, ...]) -> set[str]:
 
 
 def _key(name: str) -> str:
-    """Equal for names that could meet: `a` writes `a-face0` too, and some file systems ignore case and composition."""
+    """Equal for names that could meet: `a` writes `a-face1` too, and some file systems ignore case and composition."""
     return _FACE_NUMBER.sub("", _folded(name))
 
 

@@ -54,7 +54,7 @@ def run_report(run: PhotoRun) -> dict:
         "device": run.device,
         "precision": run.precision,
         "find_seconds": round(run.find_seconds, _SECONDS_DIGITS),
-        "faces": [_face(index, face) for index, face in enumerate(run.faces)],
+        "faces": [_face(number, face) for number, face in enumerate(run.faces, 1)],
         "reconstructed": [_output(output) for output in run.outputs],
         "versions": versions(),
     }
@@ -81,15 +81,15 @@ def versions() -> dict[str, str]:
     return {"hrn_opt": __version__, "python": platform.python_version(), **installed}
 
 
-def _face(index: int, face: Face) -> dict:
+def _face(number: int, face: Face) -> dict:
     box = {side: round(float(value), 2) for side, value in asdict(face.box).items()}
-    return {"index": index, "box": box, "score": round(float(face.score), 4)}
+    return {"number": number, "box": box, "score": round(float(face.score), 4)}
 
 
 def _output(output: FaceOutput) -> dict:
     done = output.reconstruction
     return {
-        "face": done.face_index,
+        "face": done.face_index + 1,  # as people count, like the file names
         "stages": [
             {"stage": timing.stage.value, "seconds": round(timing.seconds, _SECONDS_DIGITS)} for timing in done.timings
         ],
