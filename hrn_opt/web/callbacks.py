@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-import hrn_opt
 from hrn_opt.errors import (
     FaceUnusable,
     HrnOptError,
@@ -27,16 +25,18 @@ from hrn_opt.errors import (
     Stopped,
 )
 from hrn_opt.loading import BUILTIN
-from hrn_opt.output.export import safe_stem
 from hrn_opt.output.views import outlines
 from hrn_opt.serving.models import ModelChoice, Models
 from hrn_opt.serving.worker import Loading, Waiting, Worker
 from hrn_opt.types import Face, Photo, Reconstruction, StageEvent
+from hrn_opt.web.photos import OpenPhotos
 from hrn_opt.web.progress import Ticker, costs_html, idle, refused
-from hrn_opt.web.results import Result, write_result, zip_of_all
+from hrn_opt.web.results import write_result
+from hrn_opt.web.runs import FaceResults, Job, LinkedStop, RunResult
 from hrn_opt.web.sessions import Run, Sessions
 from hrn_opt.web.settings import ServingSettings
-from hrn_opt.web.words import language_of, say, say_advice, say_error
+from hrn_opt.web.updates import SAME, FacesUpdate, ResultUpdate, RunUpdate, buttons
+from hrn_opt.web.words import language_of, say, say_error
 
 log = logging.getLogger("hrn_opt.page")
 
@@ -59,100 +59,38 @@ class DetectedFaces:
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """What one run made.
-
-    everything: one zip of all of it.
-    """
-
-    results: tuple[Result, ...]
-    everything: str
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One press of the button."""
-
-    photo: Photo
-    choice: ModelChoice
-    want: str
-    texture_size: int
-    faces: tuple[Face, ...] | None
-    language: str
-
-
-class _LinkedStop(threading.Event):
-    """The stop flag of one step of a run: raised with the run's own, or alone when the step has ended."""
-
-    def __init__(self, run: Run):
-        super().__init__()
-        self._run = run
-
-    def is_set(self) -> bool:
-        return super().is_set() or self._run.stop.is_set()
-
-
-@dataclass
-class _FaceResults:
-    """What has come of the faces so far.
-
-    refusals: of those left out.
-    """
-
-    results: list[Result] = field(default_factory=list)
-    reconstructions: list[Reconstruction] = field(default_factory=list)
-    refusals: list[FaceUnusable] = field(default_factory=list)
-
-    def packed(self, run: Run) -> RunResult:
-        first = self.results[0].files
-        if len(self.results) == 1:
-            return RunResult(tuple(self.results), str(first.everything))
-        stem = safe_stem(self.reconstructions[0].photo_name).removesuffix("-face1")
-        return RunResult(tuple(self.results), str(zip_of_all(self.results, run.folder / f"{stem}.everything.zip")))
-
-    def note(self, ticker: Ticker) -> str:
-        """HTML of how long it took, and of what could be better."""
-        language = ticker.language
-        seconds = sum(one.seconds for one in self.reconstructions)
-        hints = dict.fromkeys(say_advice(language, advice) for one in self.reconstructions for advice in one.advice)
-        if self.refusals:
-            why = say_error(language, self.refusals[0])
-            hints[say(language, "left_out", count=len(self.refusals), why=why)] = None
-        return ticker.ended(say(language, "done", seconds=f"{seconds:.2f}"), advice=tuple(hints))
-
-
-@dataclass(frozen=True)
 class Callbacks:
     worker: Worker
     models: Models
     sessions: Sessions
+    photos: OpenPhotos
     settings: ServingSettings
 
     async def find(
         self, photo_path: str | None, model: str, precision: str, request: gr.Request
-    ) -> AsyncIterator[tuple[Any, ...]]:
-        """Progress, the photo, its outlined copy, the choice of a face, and what was found.
+    ) -> AsyncIterator[FacesUpdate]:
+        """What was found in the photo.
 
         A photo that cannot be read goes from its box, where a browser would show a broken picture; why, stays.
         """
         language = language_of(request.headers)
         if photo_path is None:
-            yield gr.skip(), gr.skip(), *_no_faces()
+            yield _no_faces()
             return
-        yield idle(language, "looking"), *[gr.skip()] * 4
+        yield FacesUpdate(idle(language, "looking"))
         choice = self._choice(model, precision)
         try:
             photo = await self._open(photo_path, request)
             faces = await self.worker.find(photo, choice)
         except HrnOptError as error:
-            photo_box = None if isinstance(error, UNREADABLE) else gr.skip()
-            yield refused(say_error(language, error)), photo_box, *_no_faces()
+            photo_box = None if isinstance(error, UNREADABLE) else SAME
+            yield _no_faces()._replace(progress=refused(say_error(language, error)), photo=photo_box)
             return
         picture = await asyncio.to_thread(outlines, photo, faces)
         found = DetectedFaces(photo_path, choice, faces, picture.shape[1] / photo.size_hw[1])
         outlined = await asyncio.to_thread(self._kept, picture, request)
         key = "found_one" if len(faces) == 1 else "found_many"
-        yield idle(language, key, count=len(faces)), gr.skip(), *_faces(outlined, found, language)
+        yield _faces(outlined, found, language)._replace(progress=idle(language, key, count=len(faces)))
 
     async def create(
         self,
@@ -164,8 +102,8 @@ class Callbacks:
         precision: str,
         found: DetectedFaces | None,
         request: gr.Request,
-    ) -> AsyncIterator[tuple[Any, ...]]:
-        """Progress as it happens, then the files: progress, texture, GLB, OBJ, everything, and all of it for `show`."""
+    ) -> AsyncIterator[RunUpdate]:
+        """Progress as it happens, then the files, and all of it for `show`."""
         language = language_of(request.headers)
         run = self.sessions.begin(request.session_hash or "")
         ticker = Ticker(language)
@@ -177,11 +115,11 @@ class Callbacks:
             photo = await self._open(photo_path, request)
             choice = self._choice(model, precision)
             known = found.faces if found and (found.photo_path, found.choice) == (photo_path, choice) else None
-            asked = _Job(photo, choice, want, texture_size, known, language)
-            done = _FaceResults()
+            asked = Job(photo, choice, want, texture_size, known, language)
+            done = FaceResults()
             async with aclosing(self._work(asked, face, run, ticker, done)) as notes:
                 async for note in notes:
-                    yield _going_on(note)
+                    yield RunUpdate(note)
             made = await asyncio.to_thread(done.packed, run)
             yield _finished(done.note(ticker), made)
         except Stopped:
@@ -196,10 +134,10 @@ class Callbacks:
         finally:
             run.stop.set()
 
-    async def _work(self, asked: _Job, face: str, run: Run, ticker: Ticker, done: _FaceResults) -> AsyncIterator[str]:
+    async def _work(self, asked: Job, face: str, run: Run, ticker: Ticker, done: FaceResults) -> AsyncIterator[str]:
         """HTML of the progress; the results go into `done`. One face after another."""
         if face == ALL_FACES:
-            faces = asked.faces or await self.worker.find(asked.photo, asked.choice, _LinkedStop(run))
+            faces = asked.faces or await self.worker.find(asked.photo, asked.choice, LinkedStop(run))
             asked = replace(asked, faces=faces)
             numbers = range(len(faces))
         else:
@@ -229,12 +167,12 @@ class Callbacks:
             done.reconstructions.append(reconstruction)
 
     async def _one(
-        self, asked: _Job, number: int, run: Run, ticker: Ticker, note: str | None
+        self, asked: Job, number: int, run: Run, ticker: Ticker, note: str | None
     ) -> AsyncIterator[str | Reconstruction]:
         """HTML of the progress of one face, and at last its reconstruction."""
         language = asked.language
         options = {"face": number, "want": asked.want, "texture_size": asked.texture_size, "faces": asked.faces}
-        async with aclosing(self.worker.stream(asked.photo, asked.choice, stop=_LinkedStop(run), **options)) as events:
+        async with aclosing(self.worker.stream(asked.photo, asked.choice, stop=LinkedStop(run), **options)) as events:
             async for event in events:
                 if isinstance(event, StageEvent):
                     ticker.add(event)
@@ -247,10 +185,10 @@ class Callbacks:
                 elif isinstance(event, Loading):
                     yield ticker.working(say(language, "loading"))
 
-    def show(self, made: RunResult | None, shown_face: str, surface: str, request: gr.Request) -> tuple[Any, ...]:
-        """Values of every view and of the face's own downloads."""
+    def show(self, made: RunResult | None, shown_face: str, surface: str, request: gr.Request) -> ResultUpdate:
+        """Every view of one face, and its downloads."""
         if made is None:
-            return gr.skip(), None, None, None, "", *[gr.skip()] * 8
+            return ResultUpdate(scene=None, texture=None, compare=None, costs="")
         count = len(made.results)
         number = min(int(shown_face), count)
         result = made.results[number - 1]
@@ -259,35 +197,38 @@ class Callbacks:
         scene = files.clay if surface == "clay" else files.scene
         pair = None if result.before is None else (str(result.before), str(result.after))
         numbers = [str(one) for one in range(1, count + 1)]
-        return (
-            gr.Radio(numbers, value=str(number), visible=count > 1),
-            _path(scene),
-            _path(files.texture),
-            pair,
-            costs_html(language, result.costs),
-            gr.Tab(visible=bool(maps)),
-            maps,
-            gr.Tab(visible=files.turntable is not None),
-            _path(files.turntable),
-            *(_offer(path) for path in (files.texture, files.scene, files.obj_zip, made.everything)),
+        return ResultUpdate(
+            shown_face=gr.Radio(numbers, value=str(number), visible=count > 1),
+            scene=_path(scene),
+            texture=_path(files.texture),
+            compare=pair,
+            costs=costs_html(language, result.costs),
+            tab_maps=gr.Tab(visible=bool(maps)),
+            maps=maps,
+            tab_turntable=gr.Tab(visible=files.turntable is not None),
+            turntable=_path(files.turntable),
+            get_texture=_offer(files.texture),
+            get_scene=_offer(files.scene),
+            get_obj=_offer(files.obj_zip),
+            get_everything=_offer(made.everything),
         )
 
     def pick(self, found: DetectedFaces | None, click: gr.SelectData) -> Any:
         """The face that was clicked on; the smallest box there is the most likely meant."""
         if found is None:
-            return gr.skip()
+            return SAME
         x, y = (place / found.scale for place in click.index)
         hit = [
             (face.box.area, number)
             for number, face in enumerate(found.faces, 1)
             if face.box.left <= x <= face.box.right and face.box.top <= y <= face.box.bottom
         ]
-        return str(min(hit)[1]) if hit else gr.skip()
+        return str(min(hit)[1]) if hit else SAME
 
     async def outline(self, found: DetectedFaces | None, face: str, request: gr.Request) -> Any:
         """The photo again, the chosen face's box in colour."""
         if found is None:
-            return gr.skip()
+            return SAME
         photo = await self._open(found.photo_path, request)
         chosen = None if face == ALL_FACES else int(face) - 1
         picture = await asyncio.to_thread(outlines, photo, found.faces, chosen)
@@ -295,10 +236,11 @@ class Callbacks:
 
     def leave(self, request: gr.Request) -> None:
         self.sessions.end(request.session_hash or "")
+        self.photos.forget(request.session_hash or "")
 
     async def _open(self, photo_path: str, request: gr.Request) -> Photo:
         self.sessions.track_upload(request.session_hash or "", Path(photo_path))
-        return await asyncio.to_thread(hrn_opt.open_photo, photo_path, limits=self.settings.photo_limits)
+        return await asyncio.to_thread(self.photos.photo, request.session_hash or "", photo_path)
 
     def _kept(self, picture: np.ndarray, request: gr.Request) -> str:
         """Its file, which goes with the visitor; Gradio would keep a copy of its own for longer."""
@@ -312,16 +254,17 @@ class Callbacks:
         return chosen if chosen.name == BUILTIN else self.models.resolve(ModelChoice(chosen.name, precision))
 
 
-def _faces(outlined: str, found: DetectedFaces, language: str) -> tuple[Any, ...]:
-    """Values of the outlined photo, the choice of a face, and what was found."""
+def _faces(outlined: str, found: DetectedFaces, language: str) -> FacesUpdate:
     count = len(found.faces)
     choices = [(str(number), str(number)) for number in range(1, count + 1)]
     choices.append((say(language, "all_faces"), ALL_FACES))
-    return gr.Image(outlined, visible=True), gr.Radio(choices, value=FIRST_FACE, visible=count > 1), found
+    face = gr.Radio(choices, value=FIRST_FACE, visible=count > 1)
+    return FacesUpdate(outlined=gr.Image(outlined, visible=True), face=face, found=found)
 
 
-def _no_faces() -> tuple[Any, ...]:
-    return gr.Image(None, visible=False), gr.Radio(value=FIRST_FACE, visible=False), None
+def _no_faces() -> FacesUpdate:
+    face = gr.Radio(value=FIRST_FACE, visible=False)
+    return FacesUpdate(outlined=gr.Image(None, visible=False), face=face, found=None)
 
 
 def _number(face: str) -> range:
@@ -344,24 +287,23 @@ def _offer(path) -> gr.DownloadButton:
     return gr.DownloadButton(value=_path(path), interactive=path is not None)
 
 
-# What `create` fills: progress, Create, Cancel, four downloads, and all of it for `show`, which lets them be pressed.
-def _begun(progress: str) -> tuple[Any, ...]:
-    return progress, *_buttons(running=True), *[None] * 5
+def _begun(progress: str) -> RunUpdate:
+    """Without the files of the run before."""
+    return RunUpdate(progress, **buttons(running=True), **dict.fromkeys(RunUpdate._fields[3:]))
 
 
-def _going_on(progress: str) -> tuple[Any, ...]:
-    return progress, *[gr.skip()] * 7
+def _ended(progress: str) -> RunUpdate:
+    return RunUpdate(progress, **buttons(running=False))
 
 
-def _ended(progress: str) -> tuple[Any, ...]:
-    return progress, *_buttons(running=False), *[gr.skip()] * 5
-
-
-def _finished(progress: str, made: RunResult) -> tuple[Any, ...]:
+def _finished(progress: str, made: RunResult) -> RunUpdate:
     files = made.results[0].files
-    paths = (files.texture, files.scene, files.obj_zip, made.everything)
-    return progress, *_buttons(running=False), *map(_path, paths), made
-
-
-def _buttons(running: bool) -> tuple[gr.Button, gr.Button]:
-    return gr.Button(interactive=not running), gr.Button(interactive=running)
+    return RunUpdate(
+        progress,
+        **buttons(running=False),
+        get_texture=_path(files.texture),
+        get_scene=_path(files.scene),
+        get_obj=_path(files.obj_zip),
+        get_everything=made.everything,
+        made=made,
+    )

@@ -8,16 +8,19 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
 
+import hrn_opt
 from hrn_opt.serving.memory import MemoryLog
 from hrn_opt.serving.models import Models
 from hrn_opt.serving.worker import Worker
 from hrn_opt.web.callbacks import Callbacks
 from hrn_opt.web.guard import Guard
+from hrn_opt.web.photos import OpenPhotos
 from hrn_opt.web.sessions import Sessions, Sweeper
 from hrn_opt.web.settings import ServingSettings
 from hrn_opt.web.style import CSS, theme
@@ -60,7 +63,8 @@ def serve(settings: ServingSettings, ready: Callable[[], object]) -> None:
         sessions = Sessions(Path(folder))
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
         worker.start()
-        page = build_page(Callbacks(worker, models, sessions, settings))
+        photos = OpenPhotos(partial(hrn_opt.open_photo, limits=settings.photo_limits))
+        page = build_page(Callbacks(worker, models, sessions, photos, settings))
         launch(page, settings, worker)
         sessions.spare_present()
         ready()

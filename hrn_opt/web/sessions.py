@@ -108,7 +108,7 @@ class Sweeper:
         self._closed = threading.Event()
         every_s = every_s or min(max(kept_s / 10, 1.0), 300.0)
         self._thread = threading.Thread(
-            target=self._work, args=(sessions, kept_s, every_s), name="hrn-opt-janitor", daemon=True
+            target=self._work, args=(sessions, kept_s, every_s), name="hrn-opt-sweeper", daemon=True
         )
         self._thread.start()
 

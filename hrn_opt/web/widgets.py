@@ -14,6 +14,7 @@ from hrn_opt.serving.models import ModelState
 from hrn_opt.web.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
 from hrn_opt.web.callbacks import FIRST_FACE, Callbacks
 from hrn_opt.web.progress import Ticker, idle
+from hrn_opt.web.updates import FacesUpdate, PressUpdate, ResultUpdate, RunUpdate, buttons, targets
 from hrn_opt.web.words import WORDS, i18n, language_of, say
 
 EXAMPLE_PHOTO = Path(__file__).with_name("astronaut.jpg")
@@ -61,10 +62,6 @@ class Outputs:
     get_scene: gr.DownloadButton
     get_obj: gr.DownloadButton
     get_everything: gr.DownloadButton
-
-    @property
-    def downloads(self) -> list[gr.DownloadButton]:
-        return [self.get_texture, self.get_scene, self.get_obj, self.get_everything]
 
 
 def build_page(callbacks: Callbacks) -> gr.Blocks:
@@ -203,60 +200,46 @@ def _connect(callbacks: Callbacks, given: Inputs, shown: Outputs) -> None:
     given.create.click(  # Cancel works while the photo waits, too
         _begun,
         None,
-        [given.progress, given.create, given.cancel, shown.scene, shown.shown_face, *shown.downloads],
+        targets(PressUpdate, given, shown),
         **AT_ONCE,
     )
     creating = given.create.click(
         callbacks.create,
         [given.photo, given.texture_size, given.want, given.face, given.model, given.precision, found],
-        [
-            given.progress, given.create, given.cancel,
-            shown.get_texture, shown.get_scene, shown.get_obj, shown.get_everything,
-            made,
-        ],
+        targets(RunUpdate, given, shown, made=made),
         api_name="create",
         concurrency_limit=None,  # the worker does the queueing, and tells everybody's place
         show_progress="hidden",
-    )  # fmt: skip
+    )
     # Not by `create` itself: a generator's last values are sent twice, and the second time makes the viewer of
     # gradio 6.31 drop the code it has just begun to load, so that the first face would never show.
     showing = {
         "fn": callbacks.show,
         "inputs": [made, shown.shown_face, shown.surface],
-        "outputs": [
-            shown.shown_face, shown.scene, shown.texture, shown.compare, shown.costs,
-            shown.tab_maps, shown.maps, shown.tab_turntable, shown.turntable,
-            shown.get_texture, shown.get_scene, shown.get_obj, shown.get_everything,
-        ],
+        "outputs": targets(ResultUpdate, shown),
         **AT_ONCE,
-    }  # fmt: skip
+    }
     creating.success(**showing).then(None, js=RESULTS_INTO_SIGHT)
     shown.shown_face.input(**showing)
     shown.surface.input(**showing)
     given.cancel.click(
         _cancelled,
         None,
-        [given.progress, given.create, given.cancel],
+        targets(PressUpdate, given, shown),
         cancels=[creating],
         **AT_ONCE,
     )
 
 
-def _begun(request: gr.Request) -> tuple[Any, ...]:
+def _begun(request: gr.Request) -> PressUpdate:
     """At once, whatever the queue does; an empty viewer, because it keeps its face until the next one is there."""
     progress = Ticker(language_of(request.headers)).working(say(language_of(request.headers), "working"))
-    return (
-        progress,
-        gr.Button(interactive=False),
-        gr.Button(interactive=True),
-        None,
-        FIRST_FACE,
-        *[gr.DownloadButton(interactive=False)] * 4,
-    )
+    nothing_to_get = dict.fromkeys(PressUpdate._fields[5:], gr.DownloadButton(interactive=False))
+    return PressUpdate(progress, **buttons(running=True), scene=None, shown_face=FIRST_FACE, **nothing_to_get)
 
 
-def _cancelled(request: gr.Request) -> tuple[Any, ...]:
-    return idle(language_of(request.headers), "stopped"), gr.Button(interactive=True), gr.Button(interactive=False)
+def _cancelled(request: gr.Request) -> PressUpdate:
+    return PressUpdate(idle(language_of(request.headers), "stopped"), **buttons(running=False))
 
 
 def _emptied(request: gr.Request) -> str:
@@ -267,7 +250,7 @@ def _connect_faces(callbacks: Callbacks, given: Inputs, shown: Outputs, found: g
     looking = {
         "fn": callbacks.find,
         "inputs": [given.photo, given.model, given.precision],
-        "outputs": [given.progress, given.photo, given.outlined, given.face, found],
+        "outputs": targets(FacesUpdate, given, found=found),
         "concurrency_limit": None,
         "show_progress": "hidden",
         "api_visibility": "private",
