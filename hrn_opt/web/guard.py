@@ -1,18 +1,27 @@
-"""An ASGI layer before the page: what is too large or would make the server fetch is refused, answers get headers.
+"""An ASGI layer before the page: it lets through what the page and its clients need, and gives answers their headers.
 
-Also /healthz, which tells a supervisor that the server lives; it needs no password and says nothing else.
+Refused are other routes, bodies that are too large, headers that contradict each other, other sites' requests, and
+whatever would make the server fetch. Also /healthz, which tells a supervisor that the server lives; it needs no
+password and says nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 JSON_BYTES = 1_000_000  # of a request's parameters; photos come by /upload
 _PASSED_OVER = 4  # times what is allowed; whoever sends more may find the line cut
-_FETCHES_ELSEWHERE = re.compile(r"/(proxy=|file=\s*[a-z][a-z0-9+.-]+:)", re.IGNORECASE)
+# Recorded from the page in a browser, gradio_client and curl; what else Gradio 6.31 answers, nobody here needs.
+# "startup-events" is Gradio's own call to itself when it starts.
+_READ = re.compile(
+    r"/(|config|login|logout|theme\.css|favicon\.ico|manifest\.json|(assets|static)(/[\w.-]+)+"
+    r"|gradio_api/(info|upload_progress|queue/data|startup-events|heartbeat/\w+|file=/.+|call/\w+/\w+))"
+)
+_WRITE = re.compile(r"/(login|gradio_api/(upload|run/predict|queue/join|cancel|reset|call/\w+))")
+_ONCE = (b"host", b"content-type", b"content-length", b"transfer-encoding")
 _ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?[/\\]{2}", re.IGNORECASE)
 # The page runs inline scripts and styles, and its 3D viewer decodes in workers; nothing of it lies elsewhere.
 _POLICY = "; ".join(
@@ -64,19 +73,26 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_headers(send, scope["path"])
-        if scope["path"] == "/healthz":
+        send, path, reads = _with_headers(send, scope["path"]), scope["path"], scope["method"] in ("GET", "HEAD")
+        names = [name.lower() for name, _ in scope["headers"]]
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        if any(names.count(name) > 1 for name in _ONCE) or {b"content-length", b"transfer-encoding"} <= headers.keys():
+            await _answer(send, 400, b"These headers contradict each other.")
+        elif path == "/healthz":
             health = json.dumps({"status": "ok", "jobs": self._jobs()}).encode()
             await _answer(send, 200, health, b"application/json")
-        elif _FETCHES_ELSEWHERE.search(scope["path"]):
-            await _answer(send, 403, b"This server fetches nothing from elsewhere.")
-        elif scope["method"] in ("POST", "PUT", "PATCH"):
-            await self._with_body(scope, receive, send)
-        else:
+        elif _comes_from_elsewhere(headers):
+            await _answer(send, 403, b"Only this server's own page may do that.")
+        elif reads and _READ.fullmatch(path):
             await self._app(scope, receive, send)
+        elif scope["method"] == "POST" and _WRITE.fullmatch(path):
+            await self._with_body(scope, headers, receive, send)
+        else:
+            await _answer(send, 404, b"There is nothing here.")
 
-    async def _with_body(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+    async def _with_body(
+        self, scope: dict[str, Any], headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         length = headers.get(b"content-length", b"")
         if not length.isdigit():
             await _answer(send, 411, b"Say how long the body is (Content-Length).")
@@ -93,6 +109,9 @@ class Guard:
         body = await _read(receive)
         if body is None:
             return  # the client has left
+        if len(body) > limit:
+            await _answer(send, 413, b"Too large.")
+            return
         # Whatever its type says: the page reads JSON from bodies of any.
         if _names_an_address(body):
             await _answer(send, 403, b"This server fetches nothing from elsewhere; upload the photo.")
@@ -111,15 +130,24 @@ async def _pass_over(receive: Receive, most_bytes: int) -> None:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None when the client leaves first."""
-    parts = []
+    """The whole body, or so much of it that it is too large; None when the client leaves first."""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
+        body += message.get("body", b"")
+        if not message.get("more_body", False) or len(body) > JSON_BYTES:
+            return bytes(body)
+
+
+def _comes_from_elsewhere(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser says that another site's page sent this; following a link to the page is no harm."""
+    if (site := headers.get(b"sec-fetch-site")) is not None:
+        follows_link = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+        return site not in (b"same-origin", b"none") and not follows_link
+    origin = headers.get(b"origin")  # of browsers before 2023
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -8,7 +8,7 @@ import pytest
 from hrn_opt.web.guard import JSON_BYTES, Guard
 
 
-def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts=1):
+def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts=1, more=()):
     """(status, headers, what the page was given as a body) of one request."""
     seen, answer = [], {}
 
@@ -39,7 +39,8 @@ def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts
     method = method or ("GET" if body is None else "POST")
     length = [] if body is None else [(b"content-length", str(len(body)).encode())]
     given = dict([*length, *headers])
-    scope = {"type": kind, "path": path, "method": method, "headers": [pair for pair in given.items() if pair[1]]}
+    pairs = [*((name, value) for name, value in given.items() if value), *more]
+    scope = {"type": kind, "path": path, "method": method, "headers": pairs}
     asyncio.run(Guard(page, limit, jobs=lambda: 3)(scope, receive, send))
     return answer, (seen[0] if seen else None)
 
@@ -59,12 +60,74 @@ UPLOADED = {"path": "/tmp/hrn_opt_x/abc/me.jpg", "url": "http://127.0.0.1:8080/g
         "/gradio_api/file=http://127.0.0.1:9/x",
         "/gradio_api/file=HTTPS://somewhere/x",
         "/gradio_api/file= ftp://somewhere/x",
+        "/gradio_api/file/http://somewhere/x",
+        "/gradio_api/file/%20http:/somewhere/x",
         "/file=http://somewhere/x",
         "/gradio_api/proxy=http://somewhere/x",
     ],
 )
 def test_fetching_by_the_path_is_refused(path):
-    assert status_of(path) == 403
+    assert status_of(path) == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["token", "user", "login_check", "app_id", "queue/status", "stream/x/y", "component_server", "api/create", "mcp/"],
+)
+@pytest.mark.parametrize("body", [None, b"{}"])
+def test_what_the_page_does_not_need_is_not_there(path, body):
+    assert status_of(f"/gradio_api/{path}", body) == 404
+    assert status_of(f"/{path}", body) == 404
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "POST"])
+def test_reading_is_all_that_can_be_done_with_the_page(method):
+    assert status_of("/", method=method) == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "more"),
+    [
+        ([JSON], [JSON]),
+        ([JSON], [(b"Content-Type", b"multipart/form-data; boundary=x")]),
+        ([(b"host", b"a")], [(b"host", b"b")]),
+        ([], [(b"content-length", b"5")]),
+        ([], [(b"transfer-encoding", b"chunked")]),
+    ],
+)
+def test_headers_that_contradict_each_other_are_refused_unread(headers, more):
+    answer, given = ask("/gradio_api/queue/join", b'{"data": []}', headers, more=more)
+    assert answer["status"] == 400 and given is None
+
+
+def test_a_body_longer_than_it_says_is_not_collected():
+    """A server that lets it through is not relied upon."""
+    body = b'"' + b"x" * (3 * JSON_BYTES) + b'"'
+    assert status_of("/gradio_api/queue/join", body, [JSON, (b"content-length", b"9")], parts=100) == 413
+
+
+SITE, OWN = (b"host", b"faces.example"), b"https://faces.example"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([(b"sec-fetch-site", b"same-origin")], 200),
+        ([(b"sec-fetch-site", b"none")], 200),
+        ([(b"sec-fetch-site", b"cross-site")], 403),
+        ([(b"sec-fetch-site", b"same-site")], 403),
+        ([(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"no-cors"), (b"sec-fetch-dest", b"image")], 403),
+        ([(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"iframe")], 403),
+        ([(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")], 200),
+        ([(b"origin", OWN)], 200),
+        ([(b"origin", b"https://elsewhere.example")], 403),
+        ([(b"origin", b"null")], 403),
+        ([(b"origin", b"https://proxied.example"), (b"sec-fetch-site", b"same-origin")], 200),
+        ([], 200),  # a program
+    ],
+)
+def test_other_sites_pages_get_nothing(headers, status):
+    assert status_of("/", headers=[SITE, *headers]) == status
 
 
 @pytest.mark.parametrize(
@@ -89,7 +152,17 @@ def test_what_the_page_sends_passes_unchanged(parts):
     assert answer["status"] == 200 and given == body
 
 
-@pytest.mark.parametrize("path", ["/", "/gradio_api/file=/tmp/private/texture.png", "/assets/httpclient.js"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/gradio_api/file=/tmp/private/texture.png",
+        "/assets/httpclient.js",
+        "/config",
+        "/theme.css",
+        "/static/fonts/x/y.woff2",
+    ],
+)
 def test_the_page_itself_passes(path):
     assert status_of(path) == 200
 

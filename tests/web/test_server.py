@@ -90,9 +90,19 @@ def test_a_user_gets_the_page_with_its_headers(server, ada):
 
 def test_even_a_user_cannot_make_the_server_fetch(server, ada):
     body = json.dumps({"data": [{"path": "http://127.0.0.1:9/x.jpg", "meta": {"_type": "gradio.FileData"}}, 512]})
-    for route in ("call/create", "run/create", "queue/join"):
+    for route in ("call/create", "run/predict", "queue/join"):
         assert status(f"{server}/gradio_api/{route}", body.encode(), {"Content-Type": "application/json"}, ada) == 403
-    assert status(server + "/gradio_api/proxy=http://127.0.0.1:9/x", opener=ada) == 403
+    for route in ("proxy=http://127.0.0.1:9/x", "file=http://127.0.0.1:9/x", "file/http://127.0.0.1:9/x"):
+        assert status(f"{server}/gradio_api/{route}", opener=ada) == 404
+
+
+def test_a_body_that_lies_about_its_length_costs_nothing(server):
+    """A short Content-Length beside chunks: 2.5 GB were read before anybody logged in."""
+    host, port = server.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        head = "POST /gradio_api/queue/join HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
 
 
 def test_a_large_upload_is_refused_before_it_is_read(server, ada):
