@@ -122,8 +122,10 @@ class Callbacks:
                     yield RunUpdate(note)
             made = await asyncio.to_thread(done.packed, run)
             yield _finished(done.note(ticker), made)
-        except Stopped:
+        except Stopped as error:
+            # Not by Cancel, which ends this generator: by the visitor's leaving, or the server's end.
             yield _ended(ticker.ended(say(language, "stopped")))
+            raise _failure(say(language, "stopped")) from error
         except HrnOptError as error:
             yield _ended(ticker.ended(say_error(language, error), failed=True))
             raise _failure(say_error(language, error)) from error

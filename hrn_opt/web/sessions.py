@@ -19,7 +19,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """One press of the button: where its files go, and how it is stopped."""
+    """One press of the button.
+
+    folder: where its files go.
+    stop: raised to end it, and when it has ended.
+    """
 
     folder: Path
     stop: threading.Event = field(default_factory=threading.Event)
@@ -29,8 +33,7 @@ class Sessions:
     """The runs and photos of every visitor, by session name; from any thread.
 
     root: a folder of their own.
-    kept_runs: how many of one session's latest runs stay on disk, so that a download
-    just begun can end.
+    kept_runs: how many of one session's latest ended runs stay on disk, so that a download just begun can end.
     """
 
     def __init__(self, root: Path, kept_runs: int = 3):
@@ -46,13 +49,14 @@ class Sessions:
         self._spared = frozenset(self._root.resolve().iterdir())
 
     def begin(self, session: str) -> Run:
-        """A new run with an empty folder of its own; the oldest one past `kept_runs` goes."""
+        """A new run with an empty folder of its own; ended ones past `kept_runs` go, those at work never."""
         run = Run(self._root / secrets.token_urlsafe(16))
         run.folder.mkdir(mode=0o700, parents=True)
         with self._lock:
             runs = self._runs.setdefault(session, [])
-            runs.append(run)
-            leaving = [runs.pop(0) for _ in range(len(runs) - self._kept_runs)]
+            ended = [one for one in runs if one.stop.is_set()]
+            leaving = ended[: max(len(ended) - self._kept_runs + 1, 0)]  # the new one will be among the kept
+            self._runs[session] = [*(one for one in runs if one not in leaving), run]
         for old in leaving:
             _end_run(old)
         return run

@@ -51,14 +51,24 @@ def test_python_client(address, example_photo, texture, tmp_path):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False, download_files=tmp_path)
-    said, texture_png, glb, obj_zip, everything_zip = client.predict(
+    status_html, texture_png, glb, obj_zip, everything_zip = client.predict(
         handle_file(str(example_photo)), texture_size=512, want="mesh", face="1", model="auto", precision="auto",
         api_name="/create",
     )  # fmt: skip
-    assert "Done in" in said and np.array_equal(pixels(texture_png), texture)
+    assert "Done in" in status_html and np.array_equal(pixels(texture_png), texture)
     names = [Path(path).name for path in (texture_png, glb, obj_zip, everything_zip)]
     assert names == ["astronaut.png", "astronaut.glb", "astronaut.zip", "astronaut.everything.zip"]
     assert Path(glb).read_bytes().startswith(b"glTF")
+
+
+def test_photos_of_one_client_at_once_all_come_back(address, example_photo, texture, tmp_path):
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False, download_files=tmp_path)
+    jobs = [client.submit(handle_file(str(example_photo)), texture_size=512, api_name="/create") for _ in range(8)]
+    for job in jobs:
+        status_html, texture_png, *_ = job.result()
+        assert "Done in" in status_html and np.array_equal(pixels(texture_png), texture)
 
 
 @pytest.mark.parametrize("face", ["0", "-1", "two", "9"])
@@ -69,7 +79,9 @@ def test_a_face_that_is_not_there_is_refused(address, example_photo, tmp_path, f
         handle_file(str(example_photo)), face=face, api_name="/create"
     )
     assert job.exception(timeout=60) is not None
-    assert "server's log" not in job.outputs()[-1][0] and 'class="note failed"' in job.outputs()[-1][0]
+    status_html = job.outputs()[-1][0]
+    assert "server's log" not in status_html and 'class="note failed"' in status_html
+    assert face != "9" or "no face number 9: 1 face was found" in status_html
 
 
 def test_curl(address, example_photo, texture, tmp_path):

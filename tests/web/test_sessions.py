@@ -24,12 +24,25 @@ def test_end_stops_and_deletes_only_that_session(tmp_path):
     assert not other.stop.is_set() and other.folder.is_dir()
 
 
-def test_only_the_latest_runs_stay(tmp_path):
+def test_only_the_latest_ended_runs_stay(tmp_path):
     sessions = Sessions(tmp_path, kept_runs=2)
-    first, second, third = (sessions.begin("a") for _ in range(3))
-    assert first.stop.is_set() and not first.folder.exists()
-    assert second.folder.is_dir() and third.folder.is_dir()
-    assert not second.stop.is_set() and not third.stop.is_set()
+    runs = []
+    for _ in range(4):
+        runs.append(sessions.begin("a"))
+        runs[-1].stop.set()  # it has ended
+    assert [run.folder.is_dir() for run in runs] == [False, False, True, True]
+
+
+def test_a_run_at_work_is_never_ended_by_a_newer_one(tmp_path):
+    sessions = Sessions(tmp_path, kept_runs=2)
+    runs = [sessions.begin("a") for _ in range(8)]
+    assert all(run.folder.is_dir() and not run.stop.is_set() for run in runs)
+    for run in runs[:-1]:
+        run.stop.set()
+    sessions.begin("a")
+    assert [run.folder.is_dir() for run in runs] == [False] * 6 + [True] * 2 and not runs[-1].stop.is_set()
+    sessions.end("a")
+    assert not any(run.folder.exists() for run in runs)
 
 
 def upload(root, name):
