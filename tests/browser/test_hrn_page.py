@@ -42,7 +42,8 @@ def test_cancel_during_each_stage_frees_the_machine(page, hrn_server, ticked):
     page.locator("#cancel").click()
     page.locator(".note", has_text="Stopped").wait_for()
     assert wait_until_free(page, hrn_server) < FREE_WITHIN_S
-    assert page.locator("#create").is_enabled() and page.locator("#get-texture").is_disabled()
+    page.locator("#create:enabled").wait_for()
+    page.locator("#get-texture:disabled").wait_for(state="attached")
 
 
 def test_all_views_and_downloads(page):
