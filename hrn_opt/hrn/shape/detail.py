@@ -38,7 +38,8 @@ def mid_deformation(network: nn.Module, alpha: Tensor, position: Tensor, texture
     """
     inputs = [F.interpolate(values, (MID_PX, MID_PX), mode="bilinear") for values in (position, (texture - 0.5) * 2)]
     small_mask = F.interpolate(mask, (MID_PX, MID_PX), mode="bilinear")
-    return network(torch.cat(inputs, 1)) * NETWORK_GAIN * alpha * small_mask
+    predicted: Tensor = network(torch.cat(inputs, 1))
+    return predicted * NETWORK_GAIN * alpha * small_mask
 
 
 def high_displacement(
@@ -51,7 +52,8 @@ def high_displacement(
     """
     enlarged = F.interpolate(deformation, (UV_PX, UV_PX), mode="bilinear")
     inputs = torch.cat([position, (texture - 0.5) * 2, enlarged], 1)
-    return network(inputs) * NETWORK_GAIN * beta * mask
+    predicted: Tensor = network(inputs)
+    return predicted * NETWORK_GAIN * beta * mask
 
 
 def detail_normals(position: Tensor, normals: Tensor, displacement: Tensor) -> Tensor:
