@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hrn_opt.builtin.model import NAME as BUILTIN
 from hrn_opt.builtin.model import BuiltinModel
@@ -13,16 +14,19 @@ from hrn_opt.pipeline import Reconstructor
 from hrn_opt.program import FETCH
 from hrn_opt.runtime import DeviceInfo, parse_device, parse_precision
 
+if TYPE_CHECKING:
+    from hrn_opt.hrn.pack.prepared import PreparedPack
+
 HRN = "hrn"
 
 
 def load(
-    model: str | os.PathLike = "auto",
+    model: str | os.PathLike[str] = "auto",
     *,
     device: str = "auto",
     precision: str = "auto",
     memory: str | float = "auto",
-    offload_folder: str | os.PathLike | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> Reconstructor:
     """A model, ready to reconstruct; `.name` says which one "auto" picked.
 
@@ -53,9 +57,9 @@ def best_model() -> str:
 
 
 def _builtin(
-    device: str, precision: str, memory: str | float, offload_folder: str | os.PathLike | None
+    device: str, precision: str, memory: str | float, offload_folder: str | os.PathLike[str] | None
 ) -> BuiltinModel:
-    asked = {
+    asked: dict[str, tuple[object, tuple[object, ...]]] = {
         "offload_folder": (offload_folder, (None,)),
         "device": (device, ("auto", "cpu")),
         "precision": (precision, ("auto", "fp32")),
@@ -77,7 +81,7 @@ def _prepared_by_fetch() -> bool:
     return is_prepared(folder) and Manifest.read(folder).has_detectors
 
 
-def _opened(folder: Path | None):
+def _opened(folder: Path | None) -> PreparedPack:
     """The prepared pack in a folder, or in the cache; a published pack is prepared first, once."""
     from hrn_opt.hrn.pack.prepare import prepare
     from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
