@@ -53,7 +53,8 @@ def load_find_networks(pack: PreparedPack, device: torch.device, faces_at_once: 
 
 def load_fan(pack: PreparedPack, device: torch.device) -> nn.Module:
     """3D-FAN, as its TorchScript archive has it."""
-    return torch.jit.load(pack.fan_path, map_location=device).eval()
+    fan: nn.Module = torch.jit.load(pack.fan_path, map_location=device)
+    return fan.eval()
 
 
 def load_box_regressor(pack: PreparedPack) -> BoxRegressor:

@@ -20,6 +20,7 @@ from torch import nn
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.hrn.find.faces import FACES_AT_ONCE
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
+from hrn_opt.hrn.networks.folding import NetworkClass
 from hrn_opt.hrn.pack.prepared import PreparedPack
 
 GIB = 1 << 30
@@ -55,7 +56,7 @@ class NetworkSpec:
     """
 
     prefix: str
-    network_class: type[nn.Module]
+    network_class: NetworkClass[nn.Module]
     activation_bytes: int
     halved: bool = False
 
@@ -87,7 +88,7 @@ class MemoryPlan:
     reserved_bytes: int
     faces_at_once: int = FACES_AT_ONCE
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         wrong = set(self.device_map.values()) - {str(self.device), CPU, DISK}
         if wrong:
             raise ValueError(f"MemoryPlan.device_map names {sorted(wrong)}")
@@ -139,8 +140,8 @@ class Parts:
     @property
     def activation_bytes(self) -> int:
         """Of the most demanding stage."""
-        specs = TEXTURE_NETWORKS | FIND_NETWORKS
-        stages = [
+        specs = {**TEXTURE_NETWORKS, **FIND_NETWORKS}
+        stages: list[int] = [
             math.ceil(specs[name].activation_bytes * next(network.parameters()).itemsize / 4)
             for name, network in self.networks.items()
         ]
@@ -175,7 +176,7 @@ def plan_for(
     device: torch.device,
     precision: torch.dtype,
     memory: str | float,
-    offload_folder: str | os.PathLike | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> MemoryPlan:
     """The plan for a pack; "auto" takes what is free on the device, and on a CPU keeps everything in memory."""
     budget_bytes = parse_budget(memory)
@@ -188,7 +189,7 @@ def plan_for(
 
 def parts_of(pack: PreparedPack, device: torch.device, precision: torch.dtype) -> Parts:
     """Everything of a pack that may use the device."""
-    specs = TEXTURE_NETWORKS | (FIND_NETWORKS if pack.has_detectors else {})
+    specs = {**TEXTURE_NETWORKS, **(FIND_NETWORKS if pack.has_detectors else {})}
     bases_bytes = sum(pack.tensor(name).nbytes for name in BASES_TENSORS)
     albedo = pack.tensor(BASES_TENSORS[-1])
     albedo_bytes = albedo.numel() * precision.itemsize
@@ -219,7 +220,7 @@ def plan_memory(
     budget_bytes: int,
     *,
     host_bytes: int | None = None,
-    offload_folder: str | os.PathLike | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> MemoryPlan:
     """The fullest plan within `budget_bytes` of the device; OptionInvalid when there is none.
 
@@ -297,4 +298,5 @@ def _faces(activation_bytes: int) -> int:
 
 
 def _free_host_bytes() -> int:
-    return psutil.virtual_memory().available
+    available: int = psutil.virtual_memory().available
+    return available
