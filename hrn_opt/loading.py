@@ -7,17 +7,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrn_opt.builtin.model import NAME as BUILTIN
-from hrn_opt.builtin.model import BuiltinModel
+from hrn_opt.builtin.model import NAME, BuiltinModel
 from hrn_opt.errors import ModelMissing, OptionInvalid
-from hrn_opt.pipeline import Reconstructor
+from hrn_opt.pipeline import BatchModel, Reconstructor
 from hrn_opt.program import FETCH
 from hrn_opt.runtime import DeviceInfo, parse_device, parse_precision
 
 if TYPE_CHECKING:
     from hrn_opt.hrn.pack.prepared import PreparedPack
 
-HRN = "hrn"
+BUILTIN, HRN = NAME, "hrn"
 
 
 def load(
@@ -48,7 +47,8 @@ def load(
     on = parse_device(device)
     dtype = parse_precision(precision, on)
     pack = _opened(Path(model) if model != HRN else None)
-    return Reconstructor(HrnModel.load(pack, on, dtype, memory, offload_folder), DeviceInfo.of(on, dtype))
+    hrn: BatchModel = HrnModel.load(pack, on, dtype, memory, offload_folder)
+    return Reconstructor(hrn, DeviceInfo.of(on, dtype))
 
 
 def best_model() -> str:
