@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name == "export":
         return import_module("hrn_opt.output.export")
     if name in _HOMES:

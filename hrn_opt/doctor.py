@@ -47,7 +47,7 @@ class Check:
     remedy: str = ""
     needed: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.ok and not self.remedy:
             raise ValueError(f"{self.name} is missing, so it needs a remedy")
 
@@ -170,7 +170,7 @@ def read_pins(path: Path = CONSTRAINTS) -> dict[str, str]:
     """Pinned version by package name; empty where there are none (an installed package)."""
     if not path.is_file():
         return {}
-    pins = {}
+    pins: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, equals, rest = line.partition("==")
         if equals:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hrn_opt.builtin.model import NAME as BUILTIN
-from hrn_opt.builtin.model import BuiltinModel
+from hrn_opt.builtin.model import NAME, BuiltinModel
 from hrn_opt.errors import ModelMissing, OptionInvalid
-from hrn_opt.pipeline import Reconstructor
+from hrn_opt.pipeline import BatchModel, Reconstructor
 from hrn_opt.program import FETCH
 from hrn_opt.runtime import DeviceInfo, parse_device, parse_precision
 
-HRN = "hrn"
+if TYPE_CHECKING:
+    from hrn_opt.hrn.pack.prepared import PreparedPack
+
+BUILTIN, HRN = NAME, "hrn"
 
 
 def load(
-    model: str | os.PathLike = "auto",
+    model: str | os.PathLike[str] = "auto",
     *,
     device: str = "auto",
     precision: str = "auto",
     memory: str | float = "auto",
-    offload_folder: str | os.PathLike | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> Reconstructor:
     """A model, ready to reconstruct; `.name` says which one "auto" picked.
 
@@ -44,7 +47,8 @@ def load(
     on = parse_device(device)
     dtype = parse_precision(precision, on)
     pack = _opened(Path(model) if model != HRN else None)
-    return Reconstructor(HrnModel.load(pack, on, dtype, memory, offload_folder), DeviceInfo.of(on, dtype))
+    hrn: BatchModel = HrnModel.load(pack, on, dtype, memory, offload_folder)
+    return Reconstructor(hrn, DeviceInfo.of(on, dtype))
 
 
 def best_model() -> str:
@@ -56,9 +60,9 @@ def best_model() -> str:
 
 
 def _builtin(
-    device: str, precision: str, memory: str | float, offload_folder: str | os.PathLike | None
+    device: str, precision: str, memory: str | float, offload_folder: str | os.PathLike[str] | None
 ) -> BuiltinModel:
-    asked = {
+    asked: dict[str, tuple[object, tuple[object, ...]]] = {
         "offload_folder": (offload_folder, (None,)),
         "device": (device, ("auto", "cpu")),
         "precision": (precision, ("auto", "fp32")),
@@ -71,7 +75,7 @@ def _builtin(
     return BuiltinModel.load()
 
 
-def _opened(folder: Path | None):
+def _opened(folder: Path | None) -> PreparedPack:
     """The prepared pack in a folder, or in the cache; a published pack is prepared first, once."""
     from hrn_opt.hrn.pack.prepare import prepare
     from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hrn_opt.errors import FaceNotThere, FaceUnusable, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.output.turntable import turntable
-from hrn_opt.photo import open_photo
+from hrn_opt.photo import PhotoSource, open_photo
 from hrn_opt.photo.quality import assess_face, assess_yaw
 from hrn_opt.runtime import DeviceInfo, torch_threads
 from hrn_opt.types import (
@@ -53,12 +54,18 @@ Answer = TypeVar("Answer")
 class FaceModel(Protocol):
     """What a model answers; the pipeline hands each stage's answer to the next and knows no more of it."""
 
-    name: str
-    cpu_threads: int  # that its stages run fastest on
-    extra_texture_sizes: tuple[int, ...]  # that it has besides 512 to 4096
-    faces_at_once: int  # that go through its networks together; above 1 it is a BatchModel
-    has_detail: bool  # whether there is a detail stage
-    takes_hints: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def cpu_threads(self) -> int: ...  # that its stages run fastest on
+    @property
+    def extra_texture_sizes(self) -> tuple[int, ...]: ...  # that it has besides 512 to 4096
+    @property
+    def faces_at_once(self) -> int: ...  # that go through its networks together; above 1 it is a BatchModel
+    @property
+    def has_detail(self) -> bool: ...  # whether there is a detail stage
+    @property
+    def takes_hints(self) -> bool: ...
 
     def working_copy(self, photo: Photo) -> Any: ...  # what its stages read, made once a photo and handed on
     def find(self, working: Any) -> tuple[Face, ...]: ...
@@ -102,7 +109,7 @@ class Reconstructor:
         """The networks' number format: "fp32", "bf16" or "fp16"."""
         return self._device_info.precision
 
-    def find(self, photo) -> tuple[Face, ...]:
+    def find(self, photo: PhotoSource) -> tuple[Face, ...]:
         """Every face, largest first.
 
         photo: a Photo, or anything `open_photo` takes. Raises NoFaceFound, or the photo's own error.
@@ -113,7 +120,7 @@ class Reconstructor:
 
     def stream(
         self,
-        photo,
+        photo: PhotoSource,
         *,
         face: int = 0,
         want: Want | str = Want.MESH,
@@ -162,7 +169,15 @@ class Reconstructor:
         result = replace(result, timings=clock.timings, advice=advice + result.advice)
         yield clock.event(Stage.ASSEMBLE, reconstruction=result)
 
-    def reconstruct(self, photo, *, landmarks=None, skin_mask=None, cheek_widening=None, **options) -> Reconstruction:
+    def reconstruct(
+        self,
+        photo: PhotoSource,
+        *,
+        landmarks: ArrayLike | None = None,
+        skin_mask: ArrayLike | None = None,
+        cheek_widening: float | None = None,
+        **options: Any,
+    ) -> Reconstruction:
         """The last event's reconstruction; options as for `stream`.
 
         landmarks: (68, 2), skin_mask: (224, 224), 0..255 or 0..1, cheek_widening: as `types.Hints` says, for HRN.
@@ -170,11 +185,12 @@ class Reconstructor:
         if not (landmarks is None and skin_mask is None and cheek_widening is None):
             options["hints"] = Hints.of(landmarks, skin_mask, cheek_widening)
         *_, last = self.stream(photo, **options)
+        assert last.reconstruction is not None  # as the last event's is
         return last.reconstruction
 
     def reconstruct_all(
         self,
-        photo,
+        photo: PhotoSource,
         *,
         want: Want | str = Want.MESH,
         texture_size: int = DEFAULT_TEXTURE_SIZE,
@@ -201,8 +217,9 @@ class Reconstructor:
             starts = range(0, len(requests), step)
             outcomes = [done for start in starts for done in self._together(requests[start : start + step], stop)]
         done = tuple(outcome for outcome in outcomes if isinstance(outcome, Reconstruction))
-        if outcomes and not done:
-            raise outcomes[0]
+        for refusal in outcomes:
+            if isinstance(refusal, FaceUnusable) and not done:
+                raise refusal
         return done
 
     def _found(self, photo: Photo) -> tuple[Any, tuple[Face, ...]]:
@@ -215,6 +232,7 @@ class Reconstructor:
 
     def _alone(self, request: Request, faces: tuple[Face, ...], stop: threading.Event | None) -> Reconstruction:
         *_, last = self._events(request, faces, _StageClock(stop, self._model.cpu_threads, self._device_info))
+        assert last.reconstruction is not None, "the last event carries it"
         return last.reconstruction
 
     def _together(self, requests: list[Request], stop: threading.Event | None) -> list[Reconstruction | FaceUnusable]:
@@ -223,14 +241,15 @@ class Reconstructor:
         judged = _Judged.of([_or_refusal(assess_face, request.photo, request.face) for request in requests])
         requests = judged.kept(requests)
         if not requests:
-            return judged.refusals
-        aligned = clock.run(Stage.ALIGN, _each, self._model.align, requests)
-        shapes = clock.run(Stage.SHAPE, self._model.shape_together, aligned)
+            return [*judged.refusals]
+        model = cast("BatchModel", self._model)  # as it is where several faces go together
+        aligned: list[Any] = clock.run(Stage.ALIGN, _each, model.align, requests)
+        shapes = clock.run(Stage.SHAPE, model.shape_together, aligned)
         turned = _Judged.of([_or_refusal(assess_yaw, self._model.yaw_rad(shape)) for shape in shapes])
         requests, shapes = turned.kept(requests), turned.kept(shapes)
         if not requests:
-            return judged.refusals + turned.refusals
-        details = clock.run(Stage.DETAIL, self._model.detail_together, shapes)
+            return [*judged.refusals, *turned.refusals]
+        details = clock.run(Stage.DETAIL, model.detail_together, shapes)
         textures = clock.run(Stage.TEXTURE, _each, self._model.texture, requests, details)
         results = clock.run(Stage.ASSEMBLE, _each, partial(self._assemble, stop), requests, details, textures)
         shares = tuple(StageTiming(timing.stage, timing.seconds / len(requests)) for timing in clock.timings)
@@ -238,12 +257,13 @@ class Reconstructor:
         whole = [
             replace(one, timings=shares, advice=given + one.advice) for one, given in zip(results, advice, strict=True)
         ]
-        return whole + judged.refusals + turned.refusals
+        return [*whole, *judged.refusals, *turned.refusals]
 
     def _assemble(self, stop: threading.Event | None, request: Request, detail: Any, texture: Any) -> Reconstruction:
         result = self._model.assemble(request, detail, texture)
         if request.want is not Want.TURNTABLE:
             return result
+        assert result.mesh is not None  # as from Want.MESH on
         return replace(result, turntable=turntable(result.mesh, result.texture, stop=stop))
 
     def _checked_hints(self, hints: Hints | None) -> Hints:
@@ -272,7 +292,7 @@ class _StageClock:
     def timings(self) -> tuple[StageTiming, ...]:
         return tuple(StageTiming(stage, seconds) for stage, seconds in self._seconds.items())
 
-    def run(self, stage: Stage, work: Callable[..., Answer], *inputs) -> Answer:
+    def run(self, stage: Stage, work: Callable[..., Answer], *inputs: Any) -> Answer:
         if self.stop is not None and self.stop.is_set():
             raise Stopped(f"Stopped before the {stage.value} stage.")
         start = time.perf_counter()
@@ -282,7 +302,7 @@ class _StageClock:
         self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
         return answer
 
-    def event(self, stage: Stage, **extra) -> StageEvent:
+    def event(self, stage: Stage, **extra: Any) -> StageEvent:
         return StageEvent(stage, _FRACTION_AFTER[stage], self._seconds.get(stage, 0.0), **extra)
 
 
@@ -301,15 +321,15 @@ class _Judged:
     @classmethod
     def of(cls, outcomes: Sequence[tuple[Advice, ...] | FaceUnusable]) -> _Judged:
         usable = tuple(not isinstance(outcome, FaceUnusable) for outcome in outcomes)
-        refusals = [outcome for outcome in outcomes if isinstance(outcome, FaceUnusable)]
-        return cls(usable, tuple(compress(outcomes, usable)), refusals)
+        advice = tuple(outcome for outcome in outcomes if not isinstance(outcome, FaceUnusable))
+        return cls(usable, advice, [outcome for outcome in outcomes if isinstance(outcome, FaceUnusable)])
 
     def kept(self, values: Sequence[Answer]) -> list[Answer]:
         """The usable faces' ones."""
         return list(compress(values, self.usable))
 
 
-def _or_refusal(work: Callable[..., Answer], *inputs, **options) -> Answer | FaceUnusable:
+def _or_refusal(work: Callable[..., Answer], *inputs: Any, **options: Any) -> Answer | FaceUnusable:
     """The work's answer, or the FaceUnusable that it raised."""
     try:
         return work(*inputs, **options)
@@ -317,7 +337,7 @@ def _or_refusal(work: Callable[..., Answer], *inputs, **options) -> Answer | Fac
         return refusal
 
 
-def _each(work: Callable[..., Answer], *inputs: Sequence) -> list[Answer]:
+def _each(work: Callable[..., Answer], *inputs: Sequence[Any]) -> list[Answer]:
     return list(map(work, *inputs))
 
 

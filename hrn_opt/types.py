@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from hrn_opt.checks import check
 from hrn_opt.errors import OptionInvalid, PhotoArrayInvalid
 
 
@@ -59,10 +61,10 @@ class Photo:
     name: what its outputs are named after, without folder or ending.
     """
 
-    rgb: np.ndarray
+    rgb: NDArray[np.uint8]
     name: str = "photo"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
             got = f"{self.rgb.shape} {self.rgb.dtype}"
             raise PhotoArrayInvalid(f"Photo.rgb must be (height, width, 3) uint8, got {got}; use hrn_opt.open_photo().")
@@ -99,7 +101,7 @@ class Face:
     """One face found in a photo.
 
     box: bounds of the face in photo pixels.
-    points: (K, 2) or (K, 3) float32 on the CPU, photo pixels; K and their meaning are the model's own.
+    points: (K, 2) or (K, 3) float32 or float64 on the CPU, photo pixels; K and their meaning are the model's own.
     score: 0..1, the model's belief that this is a face.
     """
 
@@ -107,9 +109,10 @@ class Face:
     points: Tensor
     score: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.points.ndim != 2 or self.points.shape[1] not in (2, 3):
             raise ValueError(f"Face.points must be (K, 2) or (K, 3), got {tuple(self.points.shape)}")
+        check("Face.points", self.points, ("K", "C"), "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,8 @@ class Camera:
 
     matrix: Tensor
 
-    def __post_init__(self):
-        if tuple(self.matrix.shape) != (4, 4):
-            raise ValueError(f"Camera.matrix must be (4, 4), got {tuple(self.matrix.shape)}")
+    def __post_init__(self) -> None:
+        check("Camera.matrix", self.matrix, (4, 4), "float32")
 
     def project(self, points: Tensor) -> Tensor:
         """(N, 3) of (x px, y px, depth) for (N, 3) model-frame points."""
@@ -148,13 +150,12 @@ class Mesh:
     normals: Tensor
     uv: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        check("Mesh.vertices", self.vertices, ("N", 3), "float32")
+        check("Mesh.faces", self.faces, ("F", 3), "int64")
         count = self.vertices.shape[0]
-        for name, shape in (("vertices", (count, 3)), ("normals", (count, 3)), ("uv", (count, 2))):
-            if tuple(getattr(self, name).shape) != shape:
-                raise ValueError(f"Mesh.{name} must be {shape}, got {tuple(getattr(self, name).shape)}")
-        if self.faces.ndim != 2 or self.faces.shape[1] != 3 or self.faces.dtype != torch.int64:
-            raise ValueError(f"Mesh.faces must be (F, 3) int64, got {tuple(self.faces.shape)} {self.faces.dtype}")
+        check("Mesh.normals", self.normals, (count, 3), "float32")
+        check("Mesh.uv", self.uv, (count, 2), "float32")
 
 
 @dataclass(frozen=True)
@@ -166,21 +167,16 @@ class UVTexture:
     filled.
     """
 
-    rgb: np.ndarray
-    visibility: np.ndarray
+    rgb: NDArray[np.uint8]
+    visibility: NDArray[np.uint8]
 
-    def __post_init__(self):
-        size = self.rgb.shape[0]
-        if self.rgb.shape != (size, size, 3) or self.rgb.dtype != np.uint8:
-            raise ValueError(f"UVTexture.rgb must be (S, S, 3) uint8, got {self.rgb.shape} {self.rgb.dtype}")
-        if self.visibility.shape != (size, size) or self.visibility.dtype != np.uint8:
-            raise ValueError(
-                f"UVTexture.visibility must be (S, S) uint8, got {self.visibility.shape} {self.visibility.dtype}"
-            )
+    def __post_init__(self) -> None:
+        check("UVTexture.rgb", self.rgb, ("S", "S", 3), "uint8")
+        check("UVTexture.visibility", self.visibility, (self.size, self.size), "uint8")
 
     @property
     def size(self) -> int:
-        return self.rgb.shape[0]
+        return int(self.rgb.shape[0])
 
 
 @dataclass(frozen=True)
@@ -194,27 +190,23 @@ class DetailMaps:
     dense_mesh: the displaced surface itself, a vertex at each texel that the mesh covers.
     """
 
-    normal_map: np.ndarray
-    displacement_map: np.ndarray
+    normal_map: NDArray[np.uint8]
+    displacement_map: NDArray[np.float32]
     dense_mesh: Mesh
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        check("DetailMaps.normal_map", self.normal_map, ("S", "S", 3), "uint8")
         size = self.normal_map.shape[0]
-        if self.normal_map.shape != (size, size, 3) or self.normal_map.dtype != np.uint8:
-            got = f"{self.normal_map.shape} {self.normal_map.dtype}"
-            raise ValueError(f"DetailMaps.normal_map must be (S, S, 3) uint8, got {got}")
-        if self.displacement_map.shape != (size, size) or self.displacement_map.dtype != np.float32:
-            got = f"{self.displacement_map.shape} {self.displacement_map.dtype}"
-            raise ValueError(f"DetailMaps.displacement_map must be {(size, size)} float32, got {got}")
+        check("DetailMaps.displacement_map", self.displacement_map, (size, size), "float32")
 
 
 @dataclass(frozen=True)
 class Hints:
     """What a caller knows about a face already; HRN only.
 
-    landmarks: (68, 2) photo pixels, (0.5, 0.5) the centre of the top-left one; the face need not be found then. The
-    published code counts from pixel centres: add 0.5 to its landmarks.
-    skin_mask: (224, 224) 0..1, how far each pixel of HRN's own crop is skin.
+    landmarks: (68, 2) float32 or float64 photo pixels, (0.5, 0.5) the centre of the top-left one; the face need not be
+    found then. HRN aligns by them in float64. The published code counts from pixel centres: add 0.5 to its landmarks.
+    skin_mask: (224, 224) float32 0..1, how far each pixel of HRN's own crop is skin.
     cheek_widening: how much the fit's target is widened, 0.03 as published; 0 for the plain crop.
     """
 
@@ -222,20 +214,24 @@ class Hints:
     skin_mask: Tensor | None = None
     cheek_widening: float = 0.03
 
-    def __post_init__(self):
-        for name, shape in (("landmarks", (68, 2)), ("skin_mask", (224, 224))):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if tuple(value.shape) != shape:
-                raise OptionInvalid(f"{name} must be {shape}, got {tuple(value.shape)}.")
-            if not value.isfinite().all():
+    def __post_init__(self) -> None:
+        if self.landmarks is not None:
+            check("landmarks", self.landmarks, (68, 2), "float32", "float64", error=OptionInvalid)
+        if self.skin_mask is not None:
+            check("skin_mask", self.skin_mask, (224, 224), "float32", error=OptionInvalid)
+        for name, values in (("landmarks", self.landmarks), ("skin_mask", self.skin_mask)):
+            if values is not None and not values.isfinite().all():
                 raise OptionInvalid(f"{name} holds values that are no numbers.")
         if not 0 <= self.cheek_widening <= 1:
             raise OptionInvalid(f"cheek_widening={self.cheek_widening!r} is not possible; use 0 to 1.")
 
     @classmethod
-    def of(cls, landmarks=None, skin_mask=None, cheek_widening: float | None = None) -> Hints:
+    def of(
+        cls,
+        landmarks: ArrayLike | None = None,
+        skin_mask: ArrayLike | None = None,
+        cheek_widening: float | None = None,
+    ) -> Hints:
         """From arrays, tensors or nested lists; a skin mask with a value above 1 counts as 0..255."""
         points = None if landmarks is None else torch.as_tensor(np.asarray(landmarks, np.float64))
         mask = None if skin_mask is None else torch.as_tensor(np.asarray(skin_mask, np.float32))
@@ -317,8 +313,19 @@ class Reconstruction:
     displacement: Tensor | None = None
     mask_source: str = ""
     detail: DetailMaps | None = None
-    turntable: tuple[np.ndarray, ...] | None = None
+    turntable: tuple[NDArray[np.uint8], ...] | None = None
     advice: tuple[Advice, ...] = ()
+
+    def __post_init__(self) -> None:
+        published: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+            "coefficients": (self.coefficients, (257,)),
+            "texture_256": (self.texture_256, (256, 256, 3)),
+            "deformation": (self.deformation, (3, 64, 64)),
+            "displacement": (self.displacement, (1, 256, 256)),
+        }
+        for name, (values, shape) in published.items():
+            if values is not None:
+                check(f"Reconstruction.{name}", values, shape, "float32")
 
     @property
     def seconds(self) -> float:

@@ -1,15 +1,20 @@
 """The values that cross rooms refuse what they must not carry."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+from hrn_opt.checks import check
 from hrn_opt.errors import InputError, OptionInvalid, PhotoArrayInvalid
 from hrn_opt.types import (
     Box,
     Camera,
+    DetailMaps,
     Face,
+    Hints,
     Mesh,
     Photo,
     Reconstruction,
@@ -140,3 +145,109 @@ def test_reconstruction_adds_up_its_stages():
     face = Face(Box(0, 0, 1, 1), torch.zeros(5, 2), 1.0)
     made = Reconstruction("m", "p", 0, face, texture, Camera(torch.eye(4)), timings=timings)
     assert made.seconds == 0.75 and made.mesh is None
+
+
+@pytest.mark.parametrize(
+    "values, shape, dtypes",
+    [
+        (torch.zeros(4, 3), ("N", 3), ("float32",)),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), ("S", "S", 3), ("uint8",)),
+        (np.zeros((4, 4), np.float32), ("S", "S"), ("uint8", "float32")),
+        (np.zeros((), np.int64), (), ("int64",)),
+        (torch.zeros(0, 2), ("N", 2), ("float32",)),
+    ],
+)
+def test_check_takes_what_is_promised(values, shape, dtypes):
+    check("it", values, shape, *dtypes)
+
+
+@pytest.mark.parametrize(
+    "values, shape, dtype, message",
+    [
+        (torch.zeros(4, 2), ("N", 3), "float32", "it must be (N, 3) float32, got (4, 2) float32"),
+        (torch.zeros(4, 3).double(), ("N", 3), "float32", "it must be (N, 3) float32, got (4, 3) float64"),
+        (np.zeros((4, 5)), ("S", "S"), "float64", "it must be (S, S) float64, got (4, 5) float64"),
+        (np.zeros((5, 4), np.uint8), ("S", "S"), "uint8", "it must be (S, S) uint8, got (5, 4) uint8"),
+        (np.zeros(4), ("N", 3), "float64", "it must be (N, 3) float64, got (4,) float64"),
+        (np.zeros((4, 3)), ("N",), "float64", "it must be (N,) float64, got (4, 3) float64"),
+        (np.zeros((3, 4)), (4, 3), "float64", "it must be (4, 3) float64, got (3, 4) float64"),
+    ],
+)
+def test_check_says_what_is_wanted_and_what_there_is(values, shape, dtype, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check("it", values, shape, dtype)
+
+
+def test_check_raises_the_error_it_is_given():
+    with pytest.raises(OptionInvalid):
+        check("it", torch.zeros(2), (3,), "float32", error=OptionInvalid)
+
+
+@pytest.mark.parametrize("name", ["vertices", "normals", "uv"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_mesh_is_float32(name, dtype):
+    with pytest.raises(ValueError, match=rf"Mesh\.{name} .* float32, got"):
+        Mesh(**mesh_parts(**{name: mesh_parts()[name].to(dtype)}))
+
+
+def test_camera_is_float32():
+    with pytest.raises(ValueError, match=r"Camera\.matrix .* got \(4, 4\) float64"):
+        Camera(torch.eye(4, dtype=torch.float64))
+
+
+def test_face_points_keep_a_callers_precision_but_are_no_whole_numbers():
+    assert Face(Box(0, 0, 1, 1), torch.zeros(68, 2).double(), 1.0).points.dtype == torch.float64
+    with pytest.raises(ValueError, match=r"Face\.points .* float32 or float64, got \(68, 2\) int64"):
+        Face(Box(0, 0, 1, 1), torch.zeros((68, 2), dtype=torch.int64), 1.0)
+
+
+@pytest.mark.parametrize(
+    "normal_map, displacement_map, field",
+    [
+        (np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.float32), "normal_map"),
+        (np.zeros((4, 6, 3), np.uint8), np.zeros((4, 4), np.float32), "normal_map"),
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)), "displacement_map"),
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((5, 5), np.float32), "displacement_map"),
+    ],
+)
+def test_detail_maps_are_checked(normal_map, displacement_map, field):
+    with pytest.raises(ValueError, match=rf"DetailMaps\.{field} must be"):
+        DetailMaps(normal_map, displacement_map, Mesh(**mesh_parts()))
+
+
+@pytest.mark.parametrize(
+    "hints",
+    [
+        {"landmarks": torch.zeros(68, 3)},
+        {"landmarks": torch.zeros((68, 2), dtype=torch.int64)},
+        {"skin_mask": torch.zeros(224, 224).double()},
+        {"skin_mask": torch.zeros(224, 223)},
+        {"landmarks": torch.full((68, 2), torch.nan)},
+    ],
+)
+def test_hints_are_checked(hints):
+    (name,) = hints
+    with pytest.raises(OptionInvalid, match=name):
+        Hints(**hints)
+
+
+def test_hints_from_arrays_keep_the_landmarks_precision():
+    hints = Hints.of(np.full((68, 2), 1 / 3), np.full((224, 224), 255, np.uint8))
+    assert hints.landmarks.dtype == torch.float64 and hints.landmarks[0, 0] == 1 / 3
+    assert hints.skin_mask.dtype == torch.float32 and hints.skin_mask.max() == 1
+
+
+@pytest.mark.parametrize(
+    "field, values",
+    [
+        ("coefficients", torch.zeros(1, 257)),
+        ("texture_256", torch.zeros(256, 256, 3).double()),
+        ("deformation", torch.zeros(3, 64, 63)),
+        ("displacement", torch.zeros(1, 256, 256).half()),
+    ],
+)
+def test_published_values_are_checked(field, values):
+    texture = UVTexture(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
+    face = Face(Box(0, 0, 1, 1), torch.zeros(5, 2), 1.0)
+    with pytest.raises(ValueError, match=rf"Reconstruction\.{field} must be"):
+        Reconstruction("m", "p", 0, face, texture, Camera(torch.eye(4)), **{field: values})

@@ -107,7 +107,9 @@ def crop_region(photo_rgb: np.ndarray, region: Region, crop_px: int = MESH_INPUT
     return F.grid_sample(image, (2 * patch_xy / size_wh - 1)[None], padding_mode="border", align_corners=False)[0]
 
 
-def _reduced_patch(photo_rgb: np.ndarray, centre_xy, reach_px: float, shrink: int) -> tuple[np.ndarray, Tensor]:
+def _reduced_patch(
+    photo_rgb: np.ndarray, centre_xy: tuple[float, float], reach_px: float, shrink: int
+) -> tuple[np.ndarray, Tensor]:
     """The photo around a point, averaged over shrink × shrink pixels, and the photo position of its top-left corner."""
     height, width = photo_rgb.shape[:2]
     left, right = _span(centre_xy[0], reach_px, width)

@@ -32,8 +32,8 @@ class Candidates:
         """(K,) photo pixels."""
         return self.boxes[:, 2] - self.boxes[:, 0]
 
-    def chosen(self, kept: Tensor) -> Candidates:
-        """Those of an index or mask (K,)."""
+    def chosen(self, kept: Tensor | slice) -> Candidates:
+        """Those of an index or mask (K,), or of a slice."""
         return Candidates(self.boxes[kept], self.eyes[kept], self.scores[kept])
 
     def best_first(self) -> Candidates:

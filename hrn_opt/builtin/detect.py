@@ -46,7 +46,7 @@ class Views:
     @property
     def small_px(self) -> float:
         """The width under which a face is small, photo pixels."""
-        return SMALL_FACE * max(self.photo_rgb.shape)
+        return SMALL_FACE * float(max(self.photo_rgb.shape))
 
     def turned(self, quarter_turns: int) -> Views:
         """Counter-clockwise."""
@@ -126,13 +126,13 @@ class _Window:
         return Candidates(boxes.flatten(1), found.eyes * self.scale_xy + self.origin_xy, found.scores)
 
 
-def _letterboxed(tiled: np.ndarray, photo_shape: tuple) -> _Window:
+def _letterboxed(tiled: np.ndarray, photo_shape: tuple[int, ...]) -> _Window:
     whole = resize_longest(tiled, DETECTOR_INPUT_PX)
     scale = torch.tensor([photo_shape[1] / whole.shape[1], photo_shape[0] / whole.shape[0]])
     return _Window(_to_input(whole), scale, torch.zeros(2))
 
 
-def _tiles(tiled: np.ndarray, photo_shape: tuple) -> list[_Window]:
+def _tiles(tiled: np.ndarray, photo_shape: tuple[int, ...]) -> list[_Window]:
     height, width = tiled.shape[:2]
     scale = torch.tensor([photo_shape[1] / width, photo_shape[0] / height])
     windows = []

@@ -7,6 +7,7 @@ channels_last weights; every forward takes any batch size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ class RawDetections:
     regressors: Tensor
     logits: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.regressors.shape != (*self.logits.shape, 16):
             raise ValueError(f"need (B, A, 16) and (B, A), got {self.regressors.shape} and {self.logits.shape}")
 
@@ -50,7 +51,7 @@ class MeshPoints:
     points: Tensor
     presence: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.points.shape[0] != self.presence.shape[0] or self.points.shape[2] != 3:
             raise ValueError(f"need (B, K, 3) and (B,), got {self.points.shape} and {self.presence.shape}")
 
@@ -58,7 +59,7 @@ class MeshPoints:
 class Conv(nn.Conv2d):
     """A convolution whose weights are always loaded: random ones would cost half the loading time."""
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         pass
 
 
@@ -96,10 +97,11 @@ class Residual(nn.Module):
         else:
             per_group = shortcut.unflatten(1, (self.groups, -1))  # (B, G, C, H, W)
             mixed.unflatten(1, (self.groups, -1))[:, :, : per_group.shape[2]] += per_group
-        return self.activation(mixed)
+        activated: Tensor = self.activation(mixed)
+        return activated
 
 
-def residuals(channels: int, count: int, **options) -> list[nn.Module]:
+def residuals(channels: int, count: int, **options: Any) -> list[nn.Module]:
     """`count` blocks that keep size and channels."""
     return [Residual(channels, **options) for _ in range(count)]
 
@@ -113,7 +115,7 @@ def narrow(channels: int, out_channels: int, groups: int = 1) -> list[nn.Module]
 class BlazeFace(nn.Module):
     """The "back" face detector, for faces from 0.04 to 0.9 of the picture."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         layers = [SameConv(3, 24, 5, stride=2), nn.ReLU(), *residuals(24, 7, prelu=False)]
         for channels, growth in ((24, 1), (24, 2), (48, 2)):
@@ -166,7 +168,13 @@ class AttentionMesh(nn.Module):
     HEAD_INDICES = (points.LIPS, points.LEFT_EYE, points.LEFT_IRIS, points.RIGHT_EYE, points.RIGHT_IRIS)
     HEAD_REGIONS = (0, 1, 1, 2, 2)  # the crop each head looks at: 0 lips, 1 left eye, 2 right eye
 
-    def __init__(self):
+    region_indices: Tensor
+    region_corners: Tensor
+    rims: Tensor
+    head_regions: Tensor
+    merge_indices: Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.stem, self.trunk, self.neck = _mesh_stem(), _mesh_trunk(), _mesh_neck()
         self.points = Conv(32, points.MESH_COUNT * 3, 3)
@@ -186,7 +194,7 @@ class AttentionMesh(nn.Module):
         self.region_points = nn.ModuleList(Conv(32, 2 * len(indices), 2) for indices in self.HEAD_INDICES)
         self._add_tables()
 
-    def _add_tables(self):
+    def _add_tables(self) -> None:
         """Index tables, as buffers so that they follow the weights' device."""
         regions = [points.LIPS, points.LEFT_EYE, points.RIGHT_EYE]
         longest = max(len(region) for region in regions)
@@ -252,7 +260,7 @@ class RegionCrops:
     centre: Tensor
     axes: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.axes.shape != (*self.centre.shape, 2):
             raise ValueError(f"need (B, R, 2) and (B, R, 2, 2), got {self.centre.shape} and {self.axes.shape}")
 
@@ -273,8 +281,8 @@ class RegionCrops:
         # PARITY: MediaPipe has no half-covered border: whatever lies past the outermost cell centres is zero.
         limit = 1 - 1 / grid.new_tensor([width, height])
         inside = (grid.abs() <= limit).all(dim=-1).unsqueeze(1)
-        sampled = (sampled * inside).unflatten(2, (count, CROP_CELLS))  # (B, C, R, 16, 16)
-        return sampled.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        regions: Tensor = (sampled * inside).unflatten(2, (count, CROP_CELLS))  # (B, C, R, 16, 16)
+        return regions.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def _merge_indices(head_indices: tuple[tuple[int, ...], ...]) -> list[int]:

@@ -110,11 +110,12 @@ class Difference:
     def is_hair_coloured(self, tolerance: float = 1.0) -> Tensor:
         """(...) bool: not much bluer, greener or more colourful than skin; the darker, the less colour says."""
         most = tolerance * (1 - self.lighter).clamp(min=1)
-        red, green, blue = self.stained
+        red, green, blue = self.stained.unbind()
+        strength: Tensor = self.stained.norm(dim=0)
         return (
             (blue - red < _HAIR_COLDNESS * most)
             & (green - (red + blue) / 2 < _HAIR_GREENNESS * most)
-            & (self.stained.norm(dim=0) < _HAIR_COLOUR * most)
+            & (strength < _HAIR_COLOUR * most)
         )
 
 
@@ -228,7 +229,9 @@ def _light_terms(normals: Tensor) -> Tensor:
 def _ridge(terms: Tensor, values: Tensor, weights: Tensor, ridge: tuple[float, ...]) -> Tensor:
     """(T, C) weighted least squares of values (K, C) by terms (K, T), drawn towards 0."""
     weighted = terms * (weights / weights.sum().clamp(min=1e-6))[:, None]
-    return torch.linalg.solve(weighted.T @ terms + torch.diag(terms.new_tensor(ridge) + 1e-6), weighted.T @ values)
+    system = weighted.T @ terms + torch.diag(terms.new_tensor(ridge) + 1e-6)
+    solution: Tensor = torch.linalg.solve(system, weighted.T @ values)
+    return solution
 
 
 def _beard(difference: Difference, rough: Tensor, bare: Tensor, regions: FaceRegions) -> Tensor:
@@ -261,7 +264,7 @@ def _up_to_edges(likely: Tensor, guide: Tensor, known: Tensor) -> Tensor:
     total, *sums = blur(stacked, _EDGE_RADIUS_TEXELS)
     mean_guide, mean, both, squared = (part / total.clamp(min=1e-3) for part in sums)
     slope = (both - mean_guide * mean) / (squared - mean_guide**2 + _EDGE_VARIANCE)
-    slope, level = blur(torch.stack([slope, mean - slope * mean_guide]), _EDGE_RADIUS_TEXELS)
+    slope, level = blur(torch.stack([slope, mean - slope * mean_guide]), _EDGE_RADIUS_TEXELS).unbind()
     return (slope * guide + level).clamp(0, 1)
 
 
@@ -270,7 +273,7 @@ def _flooded(start: Tensor, passable: Tensor) -> Tensor:
     half_px = REGION_PX // _FLOOD_PX
     open_ = (F.avg_pool2d(passable[None].float(), half_px) > 0.6).float()
     reached = F.max_pool2d(start[None].float(), half_px) * open_
-    count = -1.0
+    count: float | Tensor = -1.0
     while reached.sum() != count:
         count = reached.sum()
         for _ in range(8):
@@ -319,4 +322,4 @@ def _per_half(region: Tensor, wanted: list[bool]) -> Tensor:
 def _looks(log_brightness: Tensor) -> bool:
     """Whether these texels, (K,), between the lids show an eye: both darker and lighter parts than its middle tone."""
     dark, middle, light = log_brightness.quantile(log_brightness.new_tensor(_EYE_QUANTILES)).tolist()
-    return min(middle - dark, light - middle) > _EYE_CONTRAST
+    return bool(min(middle - dark, light - middle) > _EYE_CONTRAST)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -159,7 +160,9 @@ def _surface(shape: Shape, photo_points: Tensor, layout: FaceLayout) -> Surface:
     return Surface(*layout.uv.interpolate(torch.cat(values, 1)).split((2, 1, 3, 1)))
 
 
-def _bake_rows(patch: PhotoPatch, positions: Tensor, blend: Blend, size: int, start: int, stop: int):
+def _bake_rows(
+    patch: PhotoPatch, positions: Tensor, blend: Blend, size: int, start: int, stop: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     own = patch.sample(resample_rows(positions, size, start, stop))  # (3, R, size)
     maps = resample_rows(blend.maps, size, start, stop)
     colour = maps[2:].addcmul_(own, maps[:1]).addcmul_(own.flip(2), maps[1:2])

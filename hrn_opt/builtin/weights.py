@@ -29,7 +29,7 @@ class BuiltinNetworks:
     detector: BlazeFace
     mesh: AttentionMesh
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if any(network.training for network in (self.detector, self.mesh)):
             raise ValueError("the networks must be in eval mode")
 
@@ -68,4 +68,6 @@ def _filled(
     }
     network = network_class()
     network.load_state_dict(state, strict=True, assign=True)
-    return network.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+    network.requires_grad_(False).eval()
+    moved: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch omits it
+    return moved

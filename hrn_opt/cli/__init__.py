@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of the command that the arguments name."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = _parser().parse_args(arguments[:1]).command
-    return import_module(f"hrn_opt.cli.{command.replace('-', '_')}").main(arguments[1:])
+    code: int = import_module(f"hrn_opt.cli.{command.replace('-', '_')}").main(arguments[1:])
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

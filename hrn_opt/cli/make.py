@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hrn_opt.cli.terminal import EXIT_MACHINE, clear_progress, exit_code, run_command, say, show_progress
 from hrn_opt.errors import FaceUnusable, HrnOptError
@@ -20,13 +20,14 @@ from hrn_opt.program import FETCH, PROGRAM
 
 if TYPE_CHECKING:
     from hrn_opt.output.report import PhotoRun
+    from hrn_opt.pipeline import Reconstructor
     from hrn_opt.types import Reconstruction
 
 _NAME_ENDING = re.compile(r"\.[A-Za-z]\w{2,4}$")
 _OPTION = re.compile(r"-h|--[a-z-]*(=.*)?", re.DOTALL)
 
 
-def main(arguments: Sequence[str], load: Callable | None = None) -> int:
+def main(arguments: Sequence[str], load: Callable[..., Reconstructor] | None = None) -> int:
     """The exit code. load: stands in for hrn_opt.load, for tests."""
     options = _parser().parse_args(_dashes_marked(list(arguments)))
     return run_command(lambda: _make_all(options, load or _load))
@@ -111,7 +112,7 @@ def _comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _load(name: str, **options):
+def _load(name: str, **options: Any) -> Reconstructor:
     import hrn_opt
     from hrn_opt.runtime import keep_freed_memory
 
@@ -119,7 +120,7 @@ def _load(name: str, **options):
     return hrn_opt.load(name, **options)
 
 
-def _make_all(options: argparse.Namespace, load: Callable) -> int:
+def _make_all(options: argparse.Namespace, load: Callable[..., Reconstructor]) -> int:
     from hrn_opt.output.export import check_formats
     from hrn_opt.output.outputs import output_stems
     from hrn_opt.output.report import as_line, error_report
@@ -138,7 +139,7 @@ def _make_all(options: argparse.Namespace, load: Callable) -> int:
             report, line = _one_photo(model, source, stem, options)
         except HrnOptError as error:
             code = max(code, exit_code(error))
-            report, line = error_report(source, error), None
+            report, line = error_report(source, error), ""
             clear_progress()
             say(f"{source}: {error}", sys.stderr)
         if (options.json or line) and not say(as_line(report) if options.json else line, sys.stdout):
@@ -146,14 +147,14 @@ def _make_all(options: argparse.Namespace, load: Callable) -> int:
     return code
 
 
-def _one_photo(model, source: str, stem: str, options: argparse.Namespace) -> tuple[dict, str]:
+def _one_photo(model: Reconstructor, source: str, stem: str, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Its report and its line for the terminal. Each face's files are written with the report of all so far, so that
     they are known for this command's own whatever happens to a later face."""
     from hrn_opt.output.outputs import check_free, made_earlier
 
     if not options.overwrite:
         check_free(options.out, stem, options.formats, options.face == "all")
-    report = {"made": made_earlier(options.out, stem)}  # of other formats or faces: they stay known
+    report: dict[str, Any] = {"made": made_earlier(options.out, stem)}  # of other formats or faces: they stay known
     run = _found(model, source)
     named = {"all": range(len(run.faces)), "largest": range(1)}
     chosen = named.get(options.face) or [options.face - 1]  # stream() refuses a number past the last face
@@ -172,7 +173,7 @@ def _one_photo(model, source: str, stem: str, options: argparse.Namespace) -> tu
     return report, _summary(run)
 
 
-def _found(model, source: str) -> PhotoRun:
+def _found(model: Reconstructor, source: str) -> PhotoRun:
     """The photo opened and its faces found; nothing made of them yet."""
     from hrn_opt.output.report import PhotoRun
     from hrn_opt.photo import open_photo
@@ -183,11 +184,13 @@ def _found(model, source: str) -> PhotoRun:
     return PhotoRun(source, photo, model.name, model.device, model.precision, faces, time.perf_counter() - start, ())
 
 
-def _reconstruct(model, run: PhotoRun, face: int, label: str, options: argparse.Namespace) -> Reconstruction:
+def _reconstruct(
+    model: Reconstructor, run: PhotoRun, face: int, label: str, options: argparse.Namespace
+) -> Reconstruction:
     from hrn_opt.output.export import want_for
 
     want, size = want_for(options.formats), options.texture_size
-    reconstruction = None
+    reconstruction: Reconstruction | None = None
     for event in model.stream(run.photo, face=face, faces=run.faces, want=want, texture_size=size):
         show_progress(event.fraction, f"{label}: {event.stage.value}")
         reconstruction = event.reconstruction
@@ -197,7 +200,7 @@ def _reconstruct(model, run: PhotoRun, face: int, label: str, options: argparse.
 
 def _written(
     run: PhotoRun, done: Reconstruction, stem: str, made: dict[str, str], options: argparse.Namespace
-) -> tuple[PhotoRun, dict]:
+) -> tuple[PhotoRun, dict[str, Any]]:
     """The run with one face more, and its report. Of the face's files all are there with the report, or none is.
 
     made: what was made under this stem before, by name, with its SHA-256.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +16,8 @@ from hrn_opt.geometry.sparse import SparseMap
 from hrn_opt.types import Mesh
 
 _NO_DIRECTION = 1e-6  # a sum of unit tangents shorter than this points nowhere
+
+Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating[Any]]]  # rows, columns, weights
 
 
 @dataclass(frozen=True)
@@ -129,10 +134,11 @@ def boundary_edges(faces: Tensor) -> Tensor:
 
 def boundary_vertices(faces: Tensor) -> Tensor:
     """(B,) int64, ascending: the vertices on boundary edges."""
-    return boundary_edges(faces).unique()
+    vertices: Tensor = boundary_edges(faces).unique()
+    return vertices
 
 
-def _subdivision(faces: Tensor, count: int, levels: int, entries_of) -> Subdivision:
+def _subdivision(faces: Tensor, count: int, levels: int, entries_of: Callable[[_Edges], list[Entries]]) -> Subdivision:
     steps, topology = [], faces.numpy()
     for _ in range(levels):
         edges = _Edges.of(topology, count)
@@ -153,14 +159,14 @@ class _Edges:
     vertex_count: how many vertices there are; a new vertex's number is vertex_count + its edge's.
     """
 
-    ends: np.ndarray
-    of_side: np.ndarray
-    opposite: np.ndarray
-    uses: np.ndarray
+    ends: NDArray[np.int64]
+    of_side: NDArray[np.int64]
+    opposite: NDArray[np.int64]
+    uses: NDArray[np.int64]
     vertex_count: int
 
     @classmethod
-    def of(cls, faces: np.ndarray, vertex_count: int) -> _Edges:
+    def of(cls, faces: NDArray[np.int64], vertex_count: int) -> _Edges:
         sides = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
         codes = sides[:, 0].astype(np.int64) * vertex_count + sides[:, 1]
         unique, of_side, uses = np.unique(codes, return_inverse=True, return_counts=True)
@@ -169,29 +175,29 @@ class _Edges:
         return cls(ends, of_side, opposite, uses, vertex_count)
 
     @property
-    def new_vertices(self) -> np.ndarray:
+    def new_vertices(self) -> NDArray[np.int64]:
         return self.vertex_count + np.arange(len(self.ends))
 
 
-def _split_faces(faces: np.ndarray, edges: _Edges) -> np.ndarray:
+def _split_faces(faces: NDArray[np.int64], edges: _Edges) -> NDArray[np.int64]:
     """Each triangle as four, the corner ones first."""
     a, b, c = faces.T
     ab, bc, ca = edges.new_vertices[edges.of_side].reshape(3, -1)
     return np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
 
 
-def _midpoint_entries(edges: _Edges) -> list:
+def _midpoint_entries(edges: _Edges) -> list[Entries]:
     half = np.full(len(edges.ends), 0.5)
     kept = np.arange(edges.vertex_count)
     ends = [(edges.new_vertices, edges.ends[:, end], half) for end in (0, 1)]
     return [*ends, (kept, kept, np.ones(edges.vertex_count))]
 
 
-def _loop_entries(edges: _Edges) -> list:
+def _loop_entries(edges: _Edges) -> list[Entries]:
     return _new_vertex_entries(edges) + _old_vertex_entries(edges)
 
 
-def _new_vertex_entries(edges: _Edges) -> list:
+def _new_vertex_entries(edges: _Edges) -> list[Entries]:
     """3/8 of each end and 1/8 of each opposite corner; the midpoint on the boundary."""
     end_weight = np.where(edges.uses == 2, 3 / 8, 1 / 2)
     inner = edges.uses[edges.of_side] == 2
@@ -200,7 +206,7 @@ def _new_vertex_entries(edges: _Edges) -> list:
     return [*ends, (edges.new_vertices[edges.of_side[inner]], edges.opposite[inner], across)]
 
 
-def _old_vertex_entries(edges: _Edges) -> list:
+def _old_vertex_entries(edges: _Edges) -> list[Entries]:
     """1 - n·beta of the vertex itself and beta of each neighbour; 3/4 and 1/8 along a boundary."""
     count = edges.vertex_count
     boundary = edges.ends[edges.uses == 1]

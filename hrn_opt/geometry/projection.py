@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,7 +45,7 @@ class PhotoPatch:
         return F.grid_sample(self.image[None], grid[None], padding_mode="border", align_corners=False)[0]
 
 
-def photo_patch(photo_rgb: np.ndarray, photo_points: Tensor, zoom: float) -> PhotoPatch:
+def photo_patch(photo_rgb: NDArray[np.uint8], photo_points: Tensor, zoom: float) -> PhotoPatch:
     """The part of the photo under the face, resampled once (antialiased, or smoothly enlarged) by about zoom."""
     height, width = photo_rgb.shape[:2]
     zoom = min(zoom, MAX_ZOOM)
@@ -104,7 +105,7 @@ def in_sight(buffer: Fragments, buffer_xy: Tensor, depth: Tensor, slack: float) 
 
 def inside_photo(photo_xy: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """(1, H, W) of 0 or 1: the position lies in the photo."""
-    x, y = photo_xy
+    x, y = photo_xy.unbind()
     return ((x >= 0) & (y >= 0) & (x <= size_hw[1]) & (y <= size_hw[0])).float()[None]
 
 

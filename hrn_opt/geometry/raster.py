@@ -6,6 +6,7 @@ nearest triangle wins and, at equal depth, the lowest number.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -120,7 +121,7 @@ def _planes(corners: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([weights, depth], 1).float(), double_area
 
 
-def _candidates(setup: _Setup):
+def _candidates(setup: _Setup) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Chunks of (triangle, dx, dy): every pixel centre inside each triangle's bounding box."""
     ends = setup.count.cumsum(0)
     begins = ends - setup.count

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,7 +26,13 @@ class SparseMap:
     weights: Tensor
 
     @classmethod
-    def from_entries(cls, rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, row_count: int) -> SparseMap:
+    def from_entries(
+        cls,
+        rows: NDArray[np.integer[Any]],
+        columns: NDArray[np.integer[Any]],
+        weights: NDArray[np.floating[Any]],
+        row_count: int,
+    ) -> SparseMap:
         """The map with weights[k] at (rows[k], columns[k]), in any order; rows without entries give 0."""
         order = np.argsort(rows, kind="stable")
         offsets = np.searchsorted(rows[order], np.arange(row_count))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-Batch = TypeVar("Batch")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Batch = TypeVar("Batch", bound="DataclassInstance")
 
 
 def one_of(batch: Batch, index: int) -> Batch:
@@ -29,5 +32,5 @@ def joined(faces: Sequence[Batch]) -> Batch:
     )
 
 
-def _cut(value, index: int):
+def _cut(value: Any, index: int) -> Any:
     return value[index : index + 1] if isinstance(value, Tensor) else one_of(value, index)

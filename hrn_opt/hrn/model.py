@@ -82,7 +82,7 @@ class HrnModel:
     networks: stages.Networks
     assets: stages.Assets
     plan: MemoryPlan
-    offload_folder: str | os.PathLike | None = None
+    offload_folder: str | os.PathLike[str] | None = None
 
     name = NAME
     cpu_threads = torch.get_num_threads()  # its networks are large enough to share out
@@ -97,7 +97,7 @@ class HrnModel:
         device: torch.device,
         precision: torch.dtype,
         memory: str | float = "auto",
-        offload_folder: str | os.PathLike | None = None,
+        offload_folder: str | os.PathLike[str] | None = None,
     ) -> HrnModel:
         """memory: GiB of the device, or "auto".
         offload_folder: for what fits nowhere else.
@@ -218,7 +218,7 @@ class HrnModel:
             deformation=detail.detailed.deformation[0].cpu(),
             displacement=displacement,
             mask_source=detail.aligned.mask_source,
-            detail=detail_maps(mesh, displacement[0], self.texel_mesh) if with_detail else None,
+            detail=detail_maps(mesh, displacement[0], self.texel_mesh) if mesh is not None and with_detail else None,
         )
 
     def _skin(

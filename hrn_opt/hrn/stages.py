@@ -19,10 +19,14 @@ from hrn_opt.hrn.uv import OfficialUVRaster, unwrap
 class Networks(Protocol):
     """The four networks of the texture path."""
 
-    recon: nn.Module
-    de_retouch: nn.Module
-    mid: nn.Module
-    high: nn.Module
+    @property
+    def recon(self) -> nn.Module: ...
+    @property
+    def de_retouch(self) -> nn.Module: ...
+    @property
+    def mid(self) -> nn.Module: ...
+    @property
+    def high(self) -> nn.Module: ...
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Source: world2uv in the official renderer.py, get_texture_map and add_nonlinear_
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -48,8 +49,8 @@ def unwrap(camera_map: Tensor, image: Tensor) -> Tensor:
     batch, channels, height, width = image.shape
     taps = _official_taps(camera_map.flatten(2), height, width)
     source = image.flatten(2)
-    values = sum(source.gather(2, index[:, None].expand(-1, channels, -1)) * weight[:, None] for index, weight in taps)
-    return values.view(batch, channels, UV_PX, UV_PX)
+    parts = (source.gather(2, index[:, None].expand(-1, channels, -1)) * weight[:, None] for index, weight in taps)
+    return reduce(torch.add, parts).view(batch, channels, UV_PX, UV_PX)
 
 
 def _official_taps(positions: Tensor, height: int, width: int) -> list[tuple[Tensor, Tensor]]:

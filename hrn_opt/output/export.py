@@ -14,8 +14,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -56,7 +58,10 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\s/\\:*?"<>|]+')  # also white space: 
 
 
 def write(
-    reconstruction: Reconstruction, folder: str | os.PathLike, formats: Iterable[str] = FORMATS, stem: str | None = None
+    reconstruction: Reconstruction,
+    folder: str | os.PathLike[str],
+    formats: Iterable[str] = FORMATS,
+    stem: str | None = None,
 ) -> tuple[Path, ...]:
     """Paths of the files written: `stem.png`, `stem.glb`, `stem.obj` and `stem.mtl`, as the formats ask.
 
@@ -103,7 +108,7 @@ def safe_stem(name: str) -> str:
     return short.decode("utf-8", "ignore").strip("._") or "face"
 
 
-def png_bytes(rgb: np.ndarray) -> bytes:
+def png_bytes(rgb: NDArray[np.uint8]) -> bytes:
     """The picture, (H, W, 3) uint8, as PNG.
 
     Run-length coding after PNG's own filters is both faster and smaller than level 1 on textures: 1024² of a noisy
@@ -134,7 +139,7 @@ def dense_glb_bytes(reconstruction: Reconstruction) -> bytes:
     return glb(_detail_of(reconstruction).dense_mesh, MaterialSpec(_embedded(reconstruction.texture.rgb)))
 
 
-def displacement_range_mm(displacement_map: np.ndarray) -> int:
+def displacement_range_mm(displacement_map: NDArray[np.float32]) -> int:
     """Millimetres from black to white of `displacement_png` for this map."""
     range_mm = DISPLACEMENT_RANGE_MM
     while np.abs(displacement_map).max() * (100 / range_mm) > 0.5:  # decimetres
@@ -142,7 +147,7 @@ def displacement_range_mm(displacement_map: np.ndarray) -> int:
     return range_mm
 
 
-def displacement_png(displacement_map: np.ndarray) -> bytes:
+def displacement_png(displacement_map: NDArray[np.float32]) -> bytes:
     """The map (S, S), decimetres, as a 16-bit grey PNG: 32768 is no displacement, more is outwards."""
     range_mm = displacement_range_mm(displacement_map)
     levels = np.round(displacement_map * (100 / range_mm) * 65535) + _DISPLACEMENT_ZERO
@@ -153,16 +158,16 @@ def displacement_png(displacement_map: np.ndarray) -> bytes:
 
 def obj_text(mesh: Mesh, mtl_name: str) -> str:
     """The mesh as Wavefront OBJ, in metres, with its material in the file `mtl_name`."""
-    mesh = mesh_arrays(mesh)
-    corners = np.array([f"{i}/{i}/{i}" for i in range(1, len(mesh.vertices) + 1)], dtype=object)
+    arrays = mesh_arrays(mesh)
+    corners = np.array([f"{i}/{i}/{i}" for i in range(1, len(arrays.vertices) + 1)], dtype=object)
     return "".join(
         (
             f"# {GENERATOR}; unit: metre; y up, the face looks along +z\nmtllib {mtl_name}\no face\n",
-            _lines("v %.6f %.6f %.6f\n", mesh.vertices),
-            _lines("vt %.6f %.6f\n", mesh.uv),
-            _lines("vn %.4f %.4f %.4f\n", mesh.normals),
+            _lines("v %.6f %.6f %.6f\n", arrays.vertices),
+            _lines("vt %.6f %.6f\n", arrays.uv),
+            _lines("vn %.4f %.4f %.4f\n", arrays.normals),
             "usemtl skin\n",
-            _lines("f %s %s %s\n", corners[mesh.faces]),
+            _lines("f %s %s %s\n", corners[arrays.faces]),
         )
     )
 
@@ -172,7 +177,7 @@ def mtl_text(texture_name: str) -> str:
     return f"newmtl skin\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {texture_name}\n"
 
 
-def place(contents: Mapping[str, bytes], folder: str | os.PathLike) -> tuple[Path, ...]:
+def place(contents: Mapping[str, bytes], folder: str | os.PathLike[str]) -> tuple[Path, ...]:
     """Paths of the files, one for each name in `contents`, put into the folder together or not at all."""
     folder = Path(folder)
     try:
@@ -273,25 +278,25 @@ def _detail_of(reconstruction: Reconstruction) -> DetailMaps:
     return reconstruction.detail
 
 
-def _turntable_of(reconstruction: Reconstruction) -> tuple[np.ndarray, ...]:
+def _turntable_of(reconstruction: Reconstruction) -> tuple[NDArray[np.uint8], ...]:
     if reconstruction.turntable is None:
         raise OptionInvalid('The turntable has not been made; reconstruct with want="turntable".')
     return reconstruction.turntable
 
 
-def _lines(pattern: str, rows: np.ndarray) -> str:
+def _lines(pattern: str, rows: NDArray[Any]) -> str:
     """One formatted line a row; a single % over the whole table is ten times as fast as np.savetxt."""
     return (pattern * len(rows)) % tuple(rows.ravel().tolist())
 
 
-def _embedded(rgb: np.ndarray, png: bytes | None = None) -> EncodedImage:
+def _embedded(rgb: NDArray[np.uint8], png: bytes | None = None) -> EncodedImage:
     """The texture as a GLB carries it; `png` is the same picture when it has been encoded already."""
     if rgb.shape[0] > _JPEG_ABOVE_PX:
         return EncodedImage(_encoded(rgb, "JPEG", quality=95, subsampling=0), "image/jpeg")
     return EncodedImage(png or png_bytes(rgb), "image/png")
 
 
-def _encoded(picture: np.ndarray, file_format: str, **options) -> bytes:
+def _encoded(picture: NDArray[Any], file_format: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, file_format, **options)
     return stream.getvalue()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from hrn_opt.geometry.mesh import vertex_tangents
 from hrn_opt.types import Mesh
@@ -15,6 +19,8 @@ METRES_PER_DECIMETRE = 0.1
 _CLAY_GREY = 0.6  # linear base colour, a light grey on screen
 _CLAY_ROUGHNESS = 0.85
 _SKIN_ROUGHNESS = 0.6  # enough gloss for the relief to show
+
+Number = TypeVar("Number", np.float32, np.uint32)
 
 
 @dataclass(frozen=True)
@@ -27,29 +33,31 @@ class MeshArrays:
     faces: (F, 3) uint32.
     """
 
-    vertices: np.ndarray
-    normals: np.ndarray
-    uv: np.ndarray
-    faces: np.ndarray
+    vertices: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    uv: NDArray[np.float32]
+    faces: NDArray[np.uint32]
 
 
 def mesh_arrays(mesh: Mesh) -> MeshArrays:
-    def array(tensor, dtype):
-        return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype)
-
     return MeshArrays(
-        vertices=array(mesh.vertices, np.float32) * np.float32(METRES_PER_DECIMETRE),
-        normals=_unit_normals(array(mesh.normals, np.float32)),
-        uv=array(mesh.uv, np.float32),
-        faces=array(mesh.faces, np.uint32),
+        vertices=_array(mesh.vertices, np.float32) * np.float32(METRES_PER_DECIMETRE),
+        normals=_unit_normals(_array(mesh.normals, np.float32)),
+        uv=_array(mesh.uv, np.float32),
+        faces=_array(mesh.faces, np.uint32),
     )
 
 
-def _unit_normals(normals: np.ndarray) -> np.ndarray:
+def _array(tensor: Tensor, dtype: type[Number]) -> NDArray[Number]:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype)
+
+
+def _unit_normals(normals: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, 3) float32 of length 1; where there is no direction, as at a vertex of no area, +z: out of the face."""
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     usable = np.isfinite(length) & (length > 1e-6)
-    return np.where(usable, normals / np.where(usable, length, 1), np.float32([0, 0, 1]))
+    forward = np.array([0, 0, 1], np.float32)
+    return np.where(usable, normals / np.where(usable, length, np.float32(1)), forward)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class MaterialSpec:
     lit: bool = True
     normal_map: EncodedImage | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.normal_map is not None and not (self.texture and self.lit):
             raise ValueError("MaterialSpec.normal_map needs a texture that is lit")
 
@@ -81,7 +89,8 @@ def glb(mesh: Mesh, look: MaterialSpec) -> bytes:
     import pygltflib as gltf  # here, as the command line and the page start without it
 
     arrays = mesh_arrays(mesh)
-    flipped_uv = arrays.uv * np.float32([1, -1]) + np.float32([0, 1])  # glTF counts v downwards from the top row
+    turned, moved = np.array([1, -1], np.float32), np.array([0, 1], np.float32)
+    flipped_uv = arrays.uv * turned + moved  # glTF counts v downwards from the top row
     blob = _Blob(gltf)
     indices = blob.add(arrays.faces.reshape(-1), gltf.ELEMENT_ARRAY_BUFFER, "SCALAR")
     attributes = gltf.Attributes(
@@ -108,16 +117,16 @@ def glb(mesh: Mesh, look: MaterialSpec) -> bytes:
     return b"".join(document.save_to_bytes())
 
 
-def _tangents(mesh: Mesh, arrays: MeshArrays) -> np.ndarray:
+def _tangents(mesh: Mesh, arrays: MeshArrays) -> NDArray[np.float32]:
     """(N, 4) float32."""
     mended = Mesh(mesh.vertices, mesh.faces, torch.from_numpy(arrays.normals).to(mesh.vertices), mesh.uv)
-    return np.ascontiguousarray(vertex_tangents(mended).detach().cpu().numpy(), np.float32)
+    return _array(vertex_tangents(mended), np.float32)
 
 
-def _add_images(gltf, document, blob: _Blob, look: MaterialSpec) -> None:
+def _add_images(gltf: ModuleType, document: Any, blob: _Blob, look: MaterialSpec) -> None:
     """Puts the look's images into the document, in the order that the material counts them."""
-    images = {"texture": look.texture, "normal": look.normal_map}
-    images = {name: image for name, image in images.items() if image}
+    named = (("texture", look.texture), ("normal", look.normal_map))
+    images = {name: image for name, image in named if image}
     document.images = [
         gltf.Image(name=name, mimeType=image.mime_type, bufferView=blob.add_bytes(image.content))
         for name, image in images.items()
@@ -129,7 +138,7 @@ def _add_images(gltf, document, blob: _Blob, look: MaterialSpec) -> None:
         document.extensionsUsed = ["KHR_materials_unlit"]
 
 
-def _skin(gltf, look: MaterialSpec):
+def _skin(gltf: ModuleType, look: MaterialSpec) -> Any:
     base = gltf.PbrMetallicRoughness(
         baseColorTexture=gltf.TextureInfo(index=0),
         metallicFactor=0.0,
@@ -145,7 +154,7 @@ def _skin(gltf, look: MaterialSpec):
     )
 
 
-def _clay(gltf):
+def _clay(gltf: ModuleType) -> Any:
     base = gltf.PbrMetallicRoughness(
         baseColorFactor=[_CLAY_GREY] * 3 + [1.0], metallicFactor=0.0, roughnessFactor=_CLAY_ROUGHNESS
     )
@@ -155,11 +164,11 @@ def _clay(gltf):
 class _Blob:
     """The binary chunk being filled, with one view (and for arrays one accessor) a piece."""
 
-    def __init__(self, gltf):
+    def __init__(self, gltf: ModuleType):
         self.gltf = gltf
         self.content = bytearray()
-        self.views = []
-        self.accessors = []
+        self.views: list[Any] = []
+        self.accessors: list[Any] = []
 
     def add_bytes(self, content: bytes, target: int | None = None) -> int:
         """Index of the buffer view that holds the bytes, on a boundary of four as glTF asks."""
@@ -169,7 +178,7 @@ class _Blob:
         self.views.append(view)
         return len(self.views) - 1
 
-    def add(self, values: np.ndarray, target: int, kind: str, bounds: bool = False) -> int:
+    def add(self, values: NDArray[Any], target: int, kind: str, bounds: bool = False) -> int:
         """Index of the accessor to the array: (N,) uint32, or (N, 2), (N, 3) or (N, 4) float32."""
         component = self.gltf.UNSIGNED_INT if values.dtype == np.uint32 else self.gltf.FLOAT
         accessor = self.gltf.Accessor(

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hrn_opt.errors import OutputTaken
 from hrn_opt.output.export import file_endings, safe_stem
@@ -67,7 +68,7 @@ def made_earlier(out: Path, stem: str) -> dict[str, str]:
     return {name: code for name, code in (_listed(out, stem) or {}).items() if (out / name).is_file()}
 
 
-def sealed(report: dict) -> dict:
+def sealed(report: dict[str, Any]) -> dict[str, Any]:
     """The report with the SHA-256 of its file as it is without that one."""
     return report | {_SEAL: digest_of(as_file(report))}
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ def render(mesh: Mesh, texture: UVTexture, camera: Camera, size_hw: tuple[int, i
     return colour.permute(1, 2, 0), fragments.covered
 
 
-def portrait(mesh: Mesh, texture: UVTexture, yaw_rad: float, size_hw: tuple[int, int]) -> np.ndarray:
+def portrait(mesh: Mesh, texture: UVTexture, yaw_rad: float, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: the face alone, turned by yaw (positive to the picture's right), antialiased."""
     fine_hw = (size_hw[0] * SUPERSAMPLING, size_hw[1] * SUPERSAMPLING)
     colour, covered = render(mesh, texture, _portrait_camera(mesh, yaw_rad, fine_hw), fine_hw)

@@ -7,6 +7,7 @@ import platform
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from hrn_opt import __version__
 from hrn_opt.types import Face, Photo, Reconstruction
@@ -43,7 +44,7 @@ class PhotoRun:
     outputs: tuple[FaceOutput, ...]
 
 
-def run_report(run: PhotoRun) -> dict:
+def run_report(run: PhotoRun) -> dict[str, Any]:
     """The report of a photo that went through; every value is a string, a number, a list or a dict."""
     height, width = run.photo.size_hw
     return {
@@ -60,17 +61,17 @@ def run_report(run: PhotoRun) -> dict:
     }
 
 
-def error_report(source: str, error: Exception) -> dict:
+def error_report(source: str, error: Exception) -> dict[str, Any]:
     """The report of a photo that could not be used."""
     return {"photo": source, "error": {"kind": type(error).__name__, "message": str(error)}}
 
 
-def as_line(report: dict) -> str:
+def as_line(report: dict[str, Any]) -> str:
     """The report as one line of ASCII JSON: file names need not be valid Unicode, nor the terminal UTF-8."""
     return json.dumps(report, allow_nan=False)
 
 
-def as_file(report: dict) -> bytes:
+def as_file(report: dict[str, Any]) -> bytes:
     """The report as an indented JSON file."""
     return (json.dumps(report, indent=2, allow_nan=False) + "\n").encode()
 
@@ -81,12 +82,12 @@ def versions() -> dict[str, str]:
     return {"hrn_opt": __version__, "python": platform.python_version(), **installed}
 
 
-def _face(number: int, face: Face) -> dict:
+def _face(number: int, face: Face) -> dict[str, Any]:
     box = {side: round(float(value), 2) for side, value in asdict(face.box).items()}
     return {"number": number, "box": box, "score": round(float(face.score), 4)}
 
 
-def _output(output: FaceOutput) -> dict:
+def _output(output: FaceOutput) -> dict[str, Any]:
     done = output.reconstruction
     return {
         "face": done.face_index + 1,  # as people count, like the file names

@@ -7,6 +7,7 @@ import math
 import threading
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from hrn_opt.errors import Stopped
@@ -24,14 +25,14 @@ _WEBP_QUALITY, _WEBP_EFFORT = 85, 2  # effort 4 takes nearly twice the time for 
 
 def turntable(
     mesh: Mesh, texture: UVTexture, frame_px: int = FRAME_PX, stop: threading.Event | None = None
-) -> tuple[np.ndarray, ...]:
+) -> tuple[NDArray[np.uint8], ...]:
     """30 pictures (frame_px, frame_px, 3) uint8 of the textured face, turning from the picture's left to its right.
 
     stop: looked at before each picture; raises Stopped.
     """
     texture = _no_finer_than(texture, frame_px * SUPERSAMPLING)
     yaws_rad = np.linspace(-LARGEST_YAW_RAD, LARGEST_YAW_RAD, FRAME_COUNT)
-    frames = []
+    frames: list[NDArray[np.uint8]] = []
     for yaw_rad in yaws_rad:
         if stop is not None and stop.is_set():
             raise Stopped(f"Stopped after {len(frames)} pictures of the turntable.")
@@ -39,7 +40,7 @@ def turntable(
     return tuple(frames)
 
 
-def webp_bytes(frames: tuple[np.ndarray, ...]) -> bytes:
+def webp_bytes(frames: tuple[NDArray[np.uint8], ...]) -> bytes:
     """The frames forth and back as one endless animated WebP."""
     first, *rest = map(Image.fromarray, (*frames, *frames[-2:0:-1]))
     stream = io.BytesIO()

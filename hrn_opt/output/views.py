@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,7 +29,7 @@ _RIM_RGB = (20, 28, 30)  # round every line, so that it shows on any photo
 _LEAST_LABEL_PX = 14
 
 
-def overlay(photo: Photo, reconstruction: Reconstruction, longest_px: int = LONGEST_PX) -> np.ndarray:
+def overlay(photo: Photo, reconstruction: Reconstruction, longest_px: int = LONGEST_PX) -> NDArray[np.uint8]:
     """(h, w, 3) uint8: the photo with the shaded mesh over it; the reconstruction must have a mesh."""
     rgb = resize_longest(photo.rgb, longest_px)
     mesh = reconstruction.mesh
@@ -43,7 +44,7 @@ def overlay(photo: Photo, reconstruction: Reconstruction, longest_px: int = LONG
     top, bottom = min(low[1], rgb.shape[0] - 1), min(max(high[1], low[1] + 1), rgb.shape[0])
     local = points - points.new_tensor([left, top, 0])
     shade = _shaded(local, mesh, reconstruction.camera, (bottom - top, right - left))  # (h, w, 2)
-    picture = rgb.copy()
+    picture: NDArray[np.uint8] = rgb.copy()
     patch = torch.from_numpy(picture[top:bottom, left:right]).float()
     covered = _OPACITY * shade[..., 1:]
     clay = shade[..., :1] * torch.tensor(_CLAY_RGB)
@@ -71,7 +72,7 @@ def _shaded(points: Tensor, mesh: Mesh, camera: Camera, size_hw: tuple[int, int]
 
 def outlines(
     photo: Photo, faces: Sequence[Face], chosen: int | None = None, longest_px: int = LONGEST_PX
-) -> np.ndarray:
+) -> NDArray[np.uint8]:
     """(h, w, 3) uint8: the photo with a box round each face and its number, from 1, when there are several.
 
     chosen: the face, counted from 0, whose box has the colour; None for all of them.
@@ -108,8 +109,9 @@ def _label(draw: ImageDraw.ImageDraw, text: str, box: list[float], colour: tuple
     draw.text((box[0] + pad, box[1] + pad), text, font=font, fill=_RIM_RGB)
 
 
-def displacement_view(displacement_map: np.ndarray) -> np.ndarray:
+def displacement_view(displacement_map: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(S, S) uint8 of the map (S, S) float32: mid-grey is none, white the most outwards or black the most inwards."""
     most = float(np.abs(displacement_map).max())
     scaled = displacement_map / most if most and math.isfinite(most) else np.zeros_like(displacement_map)
-    return (128 + 127 * scaled).round().astype(np.uint8)
+    levels: NDArray[np.uint8] = (128 + 127 * scaled).round().astype(np.uint8)
+    return levels

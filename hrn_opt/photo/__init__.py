@@ -6,6 +6,6 @@ an upright sRGB picture. `resize` makes an opened one smaller, `quality` says wh
 """
 
 from hrn_opt.photo.limits import DEFAULT_LIMITS, PhotoLimits
-from hrn_opt.photo.opening import open_photo
+from hrn_opt.photo.opening import PhotoSource, open_photo
 
-__all__ = ["DEFAULT_LIMITS", "PhotoLimits", "open_photo"]
+__all__ = ["DEFAULT_LIMITS", "PhotoLimits", "PhotoSource", "open_photo"]

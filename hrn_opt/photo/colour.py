@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from hrn_opt.errors import PhotoFormatUnsupported
@@ -47,17 +48,23 @@ def _obeying(image: Image.Image, profile_bytes: bytes) -> Image.Image:
         if image.mode == "I;16":
             return Image.fromarray(_table_of_16_bits(profile)[np.asarray(image)])
         change = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB")
-        return image if _changes_nothing(change, image.mode) else ImageCms.applyTransform(image, change)
+        return image if _changes_nothing(change, image.mode) else _changed(image, change)
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return image  # viewers then take the pixels as sRGB, and so do we
 
 
-def _table_of_16_bits(profile: ImageCms.ImageCmsProfile) -> np.ndarray:
+def _table_of_16_bits(profile: ImageCms.ImageCmsProfile) -> NDArray[np.uint8]:
     """(65536, 3) uint8: sRGB of each grey value. littlecms' own quick table is 10 levels off in the dark."""
     ramp = Image.fromarray(np.arange(65536, dtype=np.uint16).reshape(256, 256))
     srgb, exactly = ImageCms.createProfile("sRGB"), ImageCms.Flags.NOOPTIMIZE
     change = ImageCms.buildTransform(profile, srgb, "I;16", "RGB", flags=exactly)
-    return np.asarray(ImageCms.applyTransform(ramp, change)).reshape(-1, 3)
+    return np.asarray(_changed(ramp, change)).reshape(-1, 3)
+
+
+def _changed(image: Image.Image, change: ImageCms.ImageCmsTransform) -> Image.Image:
+    changed = ImageCms.applyTransform(image, change)
+    assert changed is not None  # as it only is for a change in place
+    return changed
 
 
 def _changes_nothing(change: ImageCms.ImageCmsTransform, mode: str) -> bool:
@@ -73,7 +80,7 @@ def _changes_nothing(change: ImageCms.ImageCmsTransform, mode: str) -> bool:
         lattice = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
         probe = np.concatenate((greys[:, None].repeat(3, 1), lattice))[None]
         expected = probe
-    changed = np.asarray(ImageCms.applyTransform(Image.fromarray(probe), change)).astype(int)
+    changed = np.asarray(_changed(Image.fromarray(probe), change)).astype(int)
     return bool(np.abs(changed - expected).max() <= _SAME)
 
 

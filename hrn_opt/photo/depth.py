@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from hrn_opt.errors import PhotoUnreadable
 
@@ -10,7 +13,7 @@ _FULL_16 = 65535
 _USUAL_BITS = (8, 10, 12, 14)  # of cameras and scanners whose numbers lie at the low end of 16 bits
 
 
-def to_8_bit(values: np.ndarray, mode: str, label: str, highest: int | None = None) -> np.ndarray:
+def to_8_bit(values: NDArray[Any], mode: str, label: str, highest: int | None = None) -> NDArray[np.uint8]:
     """uint8 of the same shape, scaled over its full range instead of clipped.
 
     mode: Pillow's, "I;16…", "I" or "F".
@@ -23,25 +26,32 @@ def to_8_bit(values: np.ndarray, mode: str, label: str, highest: int | None = No
                 photo=label,
                 reason="range",
             )
-        return (values * 255 + 0.5).astype(np.uint8)
+        return _in_8_bits(values * 255)
     white = white_of(values, mode, highest)
     if values.dtype == np.uint16:
-        return levels_of_16_bits(white)[values]
-    return (np.clip(values, 0, white) * (255 / white) + 0.5).astype(np.uint8)
+        levels: NDArray[np.uint8] = levels_of_16_bits(white)[values]
+        return levels
+    return _in_8_bits(np.clip(values, 0, white) * (255 / white))
 
 
-def levels_of_16_bits(white: int) -> np.ndarray:
+def _in_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    whole: NDArray[np.uint8] = (values + 0.5).astype(np.uint8)
+    return whole
+
+
+def levels_of_16_bits(white: int) -> NDArray[np.uint8]:
     """(65536,) uint8: the level of each value. Looked up in it, a picture takes no memory but that of its levels."""
     return (np.clip(np.arange(_FULL_16 + 1), 0, white) * (255 / white) + 0.5).astype(np.uint8)
 
 
-def to_16_bit(values: np.ndarray, highest: int | None = None) -> np.ndarray:
+def to_16_bit(values: NDArray[Any], highest: int | None = None) -> NDArray[np.uint16]:
     """uint16 of the same shape, scaled over its full range."""
     white = white_of(values, "I;16", highest)
-    return (np.clip(values, 0, white) * (_FULL_16 / white) + 0.5).astype(np.uint16)
+    whole: NDArray[np.uint16] = (np.clip(values, 0, white) * (_FULL_16 / white) + 0.5).astype(np.uint16)
+    return whole
 
 
-def white_of(values: np.ndarray, mode: str, highest: int | None) -> int:
+def white_of(values: NDArray[Any], mode: str, highest: int | None) -> int:
     """What value white is."""
     largest = int(values.max())
     if highest is not None and 0 < largest <= highest:
@@ -62,7 +72,7 @@ def _white_of_16_bits(largest: int) -> int:
     return next((2**bits - 1 for bits in _USUAL_BITS if largest >> (bits - 8) == 255), _FULL_16)
 
 
-def highest_of_significant_bits(values: np.ndarray, bits: int) -> int | None:
+def highest_of_significant_bits(values: NDArray[np.uint16], bits: int) -> int | None:
     """White of a 16-bit PNG whose sBIT chunk speaks of fewer bits; None where they fill the 16 as the standard asks.
 
     The standard has them scaled up: moved to the high end, the low bits zero or a copy of the high ones. Many writers

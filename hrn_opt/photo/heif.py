@@ -23,6 +23,7 @@ def read_heif(stream: BinaryIO, label: str, limits: PhotoLimits) -> Image.Image:
             format="HEIC",
         ) from None
 
+    image: Image.Image
     with HeifImageFile(stream) as image:
         check_size(image.width, image.height, label, limits)
         image.load()

@@ -128,6 +128,6 @@ def _lacks_pixels(image: Image.Image, structure: Structure) -> bool:
     return bool((tail == _grey(image.mode)).all())
 
 
-def _grey(mode: str) -> np.ndarray:
+def _grey(mode: str) -> int:
     """What libjpeg's zeros look like in a mode: middle grey; of Adobe's CMYK, which Pillow inverts, 127."""
-    return np.uint8(255 - _MISSING_GREY if mode == "CMYK" else _MISSING_GREY)
+    return 255 - _MISSING_GREY if mode == "CMYK" else _MISSING_GREY

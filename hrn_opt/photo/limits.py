@@ -25,7 +25,7 @@ class PhotoLimits:
     max_pixels: int = 80_000_000
     min_side_px: int = 64
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.max_bytes, self.max_pixels, self.min_side_px) < 1:
             raise ValueError(f"every limit must be at least 1, got {self}")
 

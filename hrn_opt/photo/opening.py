@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -35,8 +36,12 @@ _ROWS_AT_ONCE = 128  # 28 ms for 12 megapixels against 35 ms for np.asarray, and
 _LACKING_BYTES = 1  # at a file's end: what viewers do without
 _BOXES_BYTES = 65_536  # in which a HEIC or AVIF file says what its colours are
 
+PhotoSource = (
+    Photo | str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]
+)  # what `open_photo` takes
 
-def open_photo(source, *, name: str | None = None, limits: PhotoLimits = DEFAULT_LIMITS) -> Photo:
+
+def open_photo(source: PhotoSource, *, name: str | None = None, limits: PhotoLimits = DEFAULT_LIMITS) -> Photo:
     """The photo, upright, as 8-bit sRGB.
 
     source: a path, the bytes of a picture file, a binary file object, a PIL image, a Photo (returned as it is), or an
@@ -71,7 +76,7 @@ class _Decoded:
     highest: int | None = None
 
 
-def _rgb_from_stream(stream: BinaryIO, label: str, limits: PhotoLimits) -> np.ndarray:
+def _rgb_from_stream(stream: BinaryIO, label: str, limits: PhotoLimits) -> NDArray[np.uint8]:
     """Pillow's readers are named one by one: it knows forty kinds, some of which call outside programs, and its own
     choice would warn of large pictures where we refuse them."""
     kind = kind_of(stream.read(HEAD_BYTES), label)
@@ -154,7 +159,7 @@ _READERS: dict[str, Callable[[BinaryIO, str, PhotoLimits], _Decoded]] = {
 }
 
 
-def _rgb_from_image(image: Image.Image, label: str, limits: PhotoLimits) -> np.ndarray:
+def _rgb_from_image(image: Image.Image, label: str, limits: PhotoLimits) -> NDArray[np.uint8]:
     """(H, W, 3) uint8, upright; the image itself keeps its pixels and size."""
     check_size(image.width, image.height, label, limits)
     try:
@@ -177,7 +182,7 @@ def _to_srgb(decoded: _Decoded, label: str) -> Image.Image:
     return to_rgb(image, decoded.profile, label)
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     """(H, W, 3) uint8, C-contiguous and writable, as torch.from_numpy asks for."""
     width, height = image.size
     rgb = np.empty((height, width, 3), np.uint8)
@@ -187,7 +192,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return rgb
 
 
-def _rgb_from_array(values: np.ndarray, limits: PhotoLimits) -> np.ndarray:
+def _rgb_from_array(values: NDArray[Any], limits: PhotoLimits) -> NDArray[np.uint8]:
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
         raise PhotoArrayInvalid(f"A photo array must be (H, W), (H, W, 3) or (H, W, 4), got {values.shape}.")
     check_size(values.shape[1], values.shape[0], "The array", limits)

@@ -6,8 +6,10 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
@@ -40,6 +42,7 @@ class Chunks:
 def read_png(encoded: bytes, label: str, limits: PhotoLimits) -> tuple[Image.Image, Chunks]:
     """The still picture, loaded, not turned yet, and what its chunks say."""
     chunks = chunks_of(encoded, label)
+    image: Image.Image
     with PngImageFile(io.BytesIO(chunks.picture)) as image:
         check_size(image.width, image.height, label, limits)
         image.load()
@@ -47,7 +50,8 @@ def read_png(encoded: bytes, label: str, limits: PhotoLimits) -> tuple[Image.Ima
     if encoded[_DEPTH_AT] != 16 or kind not in _LOW_BYTES:
         return image, chunks
     image = image.convert("LA") if kind == _GREY_ALPHA else image  # as which Pillow opens it only with 8 bits
-    dark = max(most for _, most in image.getextrema()[: _colours(image)]) < _TOP_BIT
+    extrema = cast("tuple[tuple[int, int], ...]", image.getextrema())  # as it is for several bands
+    dark = max(most for _, most in extrema[: _colours(image)]) < _TOP_BIT
     return _with_low_bytes(image, chunks, _LOW_BYTES[kind]) if dark else image, chunks
 
 
@@ -62,8 +66,11 @@ def _with_low_bytes(high: Image.Image, chunks: Chunks, name: str) -> Image.Image
         image.load()
     low = [image.getchannel(at) for at in ((1, 3) if high.mode == "LA" else range(len(high.getbands())))]
 
-    def values(channel: int) -> np.ndarray:
-        return np.asarray(high.getchannel(channel)).astype(np.uint16) << 8 | np.asarray(low[channel])
+    def values(channel: int) -> NDArray[np.uint16]:
+        both: NDArray[np.uint16] = np.asarray(high.getchannel(channel)).astype(np.uint16) << 8 | np.asarray(
+            low[channel]
+        )
+        return both
 
     in_use = np.zeros(65536, bool)
     for channel in range(_colours(high)):
@@ -80,7 +87,8 @@ def _with_low_bytes(high: Image.Image, chunks: Chunks, name: str) -> Image.Image
 
 def chunks_of(encoded: bytes, label: str) -> Chunks:
     """What the file is made of, walked over once; nothing is unpacked."""
-    kept, chunks = [encoded[:_SIGNATURE_BYTES]], Chunks(b"")
+    kept: list[bytes | memoryview] = [encoded[:_SIGNATURE_BYTES]]
+    chunks = Chunks(b"")
     at, count = _SIGNATURE_BYTES, 0
     view = memoryview(encoded)
     while at + 8 <= len(encoded):

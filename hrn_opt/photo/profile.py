@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+from numpy.typing import NDArray
 
 _D50 = np.array([0.9642, 1.0, 0.8249])  # the white of every ICC profile
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -28,7 +29,7 @@ _CURVE_POINTS = 1024
 def of_png(notes: dict[bytes, bytes], grey: bool) -> bytes | None:
     """Of a PNG without an ICC profile, in the standard's order of rank: cICP, sRGB, then gAMA with cHRM."""
     if len(notes.get(b"cICP", b"")) == 4:
-        return of_code_points(*notes[b"cICP"][:2], grey=grey)
+        return of_code_points(notes[b"cICP"][0], notes[b"cICP"][1], grey)
     if b"sRGB" in notes or len(notes.get(b"gAMA", b"")) != 4:
         return None
     gamma = int.from_bytes(notes[b"gAMA"], "big") / 100_000
@@ -77,7 +78,7 @@ def _profile(exponent: float | None, primaries: tuple[float, ...], grey: bool) -
     return head.ljust(128, b"\0") + body
 
 
-def _columns(primaries: tuple[float, ...]) -> np.ndarray | None:
+def _columns(primaries: tuple[float, ...]) -> NDArray[np.float64] | None:
     """(3, 3) XYZ of red, green and blue under the profiles' white; None for primaries that span no colours."""
     x, y = np.array(primaries).reshape(4, 2).T
     if (y <= 0).any():
@@ -88,10 +89,11 @@ def _columns(primaries: tuple[float, ...]) -> np.ndarray | None:
         return None
     scaled = colours * np.linalg.solve(colours, white)
     adapt = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white)) @ _BRADFORD
-    return adapt @ scaled
+    columns: NDArray[np.float64] = adapt @ scaled
+    return columns
 
 
-def _xyz(values: np.ndarray) -> bytes:
+def _xyz(values: NDArray[np.float64]) -> bytes:
     return struct.pack(">4s4x3i", b"XYZ ", *(round(float(value) * 65536) for value in values))
 
 
@@ -101,5 +103,5 @@ def _curve(exponent: float | None) -> bytes:
         light = np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
     else:
         light = stored**exponent
-    levels = (light * 65535).round().astype(">u2")
+    levels: NDArray[np.uint16] = (light * 65535).round().astype(">u2")
     return struct.pack(">4s4xI", b"curv", _CURVE_POINTS) + levels.tobytes()

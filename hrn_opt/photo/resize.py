@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 _MEANS_AT_ONCE = 8  # averaged rows; their sums stay in the second-level cache up to photos 10,000 px wide
 _LARGEST_BOX_PX = 256  # 256 · 255 still fits in 16 bits
 
 
-def resize_longest(rgb: np.ndarray, longest_px: int) -> np.ndarray:
+def resize_longest(rgb: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
     """The picture with its longer side brought down to `longest_px`; the same array when it is no longer than that.
 
     rgb: (H, W, 3) uint8. Returns (h, w, 3) uint8, antialiased: a box average over whole pixels, then a bilinear
@@ -27,7 +28,7 @@ def resize_longest(rgb: np.ndarray, longest_px: int) -> np.ndarray:
     return np.array(reduced.resize(out_wh, Image.Resampling.BILINEAR, box=covered))
 
 
-def _mean_rows(rows: np.ndarray, box_px: int) -> np.ndarray:
+def _mean_rows(rows: NDArray[np.uint8], box_px: int) -> NDArray[np.uint8]:
     """(ceil(H / box), C) uint8: means over every `box_px` rows of (H, C) uint8, the last over what is left.
 
     Doing this half of Image.reduce here spares unpacking the whole photo to Pillow's 4 bytes a pixel: 12 megapixels

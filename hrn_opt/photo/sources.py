@@ -15,7 +15,7 @@ from hrn_opt.errors import PhotoEmpty, PhotoMissing, PhotoUnreadable
 from hrn_opt.photo.limits import PhotoLimits, check_bytes
 
 
-def name_of(source) -> str:
+def name_of(source: object) -> str:
     """What outputs are named after."""
     path = source
     if not isinstance(source, (str, os.PathLike)):  # file objects have a name (some a number), PIL images a filename
@@ -24,7 +24,7 @@ def name_of(source) -> str:
 
 
 @contextmanager
-def opened(source, label: str, limits: PhotoLimits) -> Iterator[BinaryIO]:
+def opened(source: object, label: str, limits: PhotoLimits) -> Iterator[BinaryIO]:
     """A seekable stream over the encoded photo, known to be neither empty nor too large."""
     if isinstance(source, (str, os.PathLike)):
         stream = _open_path(source, label)
@@ -39,7 +39,7 @@ def opened(source, label: str, limits: PhotoLimits) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _open_path(path, label: str) -> BinaryIO:
+def _open_path(path: str | os.PathLike[str], label: str) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
@@ -66,7 +66,7 @@ def _open_path(path, label: str) -> BinaryIO:
         ) from None
 
 
-def _read_all(source, limits: PhotoLimits) -> bytes:
+def _read_all(source: object, limits: PhotoLimits) -> bytes:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if not hasattr(source, "read"):

@@ -7,9 +7,10 @@ import math
 import struct
 import warnings
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -114,7 +115,9 @@ def read_tiff(stream: BinaryIO, label: str, limits: PhotoLimits) -> tuple[Image.
     return image, highest
 
 
-def _levels_of_whole_numbers(layout: Layout, label: str, stored: np.ndarray, highest: int | None) -> np.ndarray:
+def _levels_of_whole_numbers(
+    layout: Layout, label: str, stored: NDArray[Any], highest: int | None
+) -> NDArray[np.uint8]:
     """(H, W) uint8 of grey that Pillow reads as signed numbers of 32 bits, whatever they are."""
     bits, signed = layout.value(_BITS), layout.value(_SAMPLE_KIND, _WHOLE) == _SIGNED
     if signed and stored.min() < 0:  # nobody knows whether black is zero or the lowest
@@ -143,7 +146,7 @@ def _by_pillow(layout: Layout, label: str) -> Image.Image:
     return Image.merge("YCbCr", image.split()).convert("RGB") if luma else image
 
 
-def _deep(layout: Layout, label: str, planes: np.ndarray) -> Image.Image:
+def _deep(layout: Layout, label: str, planes: NDArray[np.uint16]) -> Image.Image:
     """Of 16-bit channels, (channels, H, W). Pillow would cut off the low bits, where a file of 12 has its picture."""
     mode = {_GREY: "L", _RGB: "RGB", _CMYK: "CMYK"}.get(layout.value(_COLOURS))
     if mode is None or len(planes) < len(mode):
@@ -160,7 +163,7 @@ def _deep(layout: Layout, label: str, planes: np.ndarray) -> Image.Image:
     return image
 
 
-def _planes_apart(layout: Layout, label: str) -> np.ndarray:
+def _planes_apart(layout: Layout, label: str) -> NDArray[np.uint16]:
     """(channels, H, W) of a picture whose channels lie one after another, each read as a grey picture of its own."""
     parts = (_TILES, _TILE_BYTES) if _TILES in layout.entries else (_STRIPS, _STRIP_BYTES)
     offsets, sizes = (layout.values(tag) for tag in parts)
@@ -174,16 +177,17 @@ def _planes_apart(layout: Layout, label: str) -> np.ndarray:
     )
 
 
-def _planes_together(layout: Layout) -> np.ndarray:
+def _planes_together(layout: Layout) -> NDArray[np.uint16]:
     """(channels, H, W) of a picture whose channels lie side by side: a grey one that is so many times as wide."""
     samples, (width, height) = layout.value(_SAMPLES), layout.size_wh
-    wide = {_WIDTH: (width * samples,)}
+    wide: dict[int, tuple[int, ...]] = {_WIDTH: (width * samples,)}
     if _TILES in layout.entries:
         wide[_TILE_WIDTH] = (layout.value(_TILE_WIDTH) * samples,)
-    return _grey(layout, wide).reshape(height, width, samples).transpose(2, 0, 1)
+    channels: NDArray[np.uint16] = _grey(layout, wide).reshape(height, width, samples).transpose(2, 0, 1)
+    return channels
 
 
-def _grey(layout: Layout, changes: dict[int, tuple[int, ...]]) -> np.ndarray:
+def _grey(layout: Layout, changes: dict[int, tuple[int, ...]]) -> NDArray[np.uint16]:
     """(H, W) uint16 as Pillow reads the file when its directory speaks of one channel."""
     own = {_COLOURS: (_GREY,), _SAMPLES: (1,), _BITS: (16,), _SAMPLE_KIND: (_WHOLE,), _PLANAR: (1,)}
     with TiffImageFile(io.BytesIO(_patched(layout, own | changes))) as plane:
@@ -264,7 +268,8 @@ def _directory(stream: BinaryIO, at: int, order: str, big: bool, label: str) -> 
     (count,) = struct.unpack(counter, stream.read(head_bytes))
     check_parts(count, _MOST_TAGS, label)
     rows = stream.read(count * row_bytes)
-    entries, file_bytes, claimed = {}, stream.seek(0, io.SEEK_END), 0
+    entries: dict[int, Entry] = {}
+    file_bytes, claimed = stream.seek(0, io.SEEK_END), 0
     for number in range(count):
         tag, kind, values = struct.unpack_from(f"{order}HH{word}", rows, number * row_bytes)
         inside = 12 if big else 8

@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 def resident_bytes() -> int:
     """This process's resident memory."""
-    return psutil.Process().memory_info().rss
+    resident: int = psutil.Process().memory_info().rss
+    return resident
 
 
 class MemoryLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,14 +13,24 @@ from typing import Any, Protocol
 
 from hrn_opt.loading import BUILTIN, HRN, best_model, load
 from hrn_opt.runtime import PRECISIONS, free_unused, parse_device, parse_precision, ran_out_of_memory
-from hrn_opt.types import Face, Photo, StageEvent
+from hrn_opt.types import Face, Hints, Photo, StageEvent, Want
 
 
 class Model(Protocol):
     """What a worker needs of a model."""
 
     def find(self, photo: Photo) -> tuple[Face, ...]: ...
-    def stream(self, photo: Photo, **options: Any) -> Iterator[StageEvent]: ...
+    def stream(
+        self,
+        photo: Photo,
+        *,
+        face: int = ...,
+        want: Want | str = ...,
+        texture_size: int = ...,
+        faces: tuple[Face, ...] | None = ...,
+        stop: threading.Event | None = ...,
+        hints: Hints | None = ...,
+    ) -> Iterator[StageEvent]: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class Models:
     warm_photo: Path | None = None
     device: str = "auto"
     memory: str | float = "auto"
-    offload_folder: str | os.PathLike | None = None
+    offload_folder: str | os.PathLike[str] | None = None
 
     def resolve(self, choice: ModelChoice) -> ModelChoice:
         """The same model under one name: nothing in it is "auto", so that it is not loaded twice."""

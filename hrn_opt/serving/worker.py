@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from hrn_opt.errors import DeadlinePassed, OutOfMemory, QueueFull, Stopped
 from hrn_opt.runtime import free_unused, ran_out_of_memory
@@ -24,6 +24,7 @@ from hrn_opt.types import Face, Photo, StageEvent
 log = logging.getLogger(__name__)
 
 ANY_MODEL = ModelChoice()
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class WorkerLimits:
     deadline_s: float | None = None
     most_models: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.concurrency, self.most_jobs, self.most_models) < 1 or (self.deadline_s or 1) <= 0:
             raise ValueError(f"every limit must be above 0, got {self}")
 
@@ -79,7 +80,7 @@ class _Job:
     stop: threading.Event
     running: bool = False
     position: int = 0
-    future: Future = field(default_factory=Future)
+    future: Future[None] = field(default_factory=Future)
 
 
 class Worker:
@@ -108,7 +109,7 @@ class Worker:
         """Running and waiting jobs, those being stopped included."""
         return len(self._jobs)
 
-    def start(self, choice: ModelChoice = ANY_MODEL) -> tuple[Future, ...]:
+    def start(self, choice: ModelChoice = ANY_MODEL) -> tuple[Future[Model], ...]:
         """Begins to load a model in every thread, so that the first photo need not wait; they end when it is ready."""
         futures = tuple(self._threads.submit(self._ready, choice) for _ in range(self._limits.concurrency))
         for future in futures:
@@ -117,7 +118,7 @@ class Worker:
 
     async def stream(
         self, photo: Photo, choice: ModelChoice = ANY_MODEL, stop: threading.Event | None = None, **options: Any
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The events of `model.stream(photo, **options)`, as they happen, after those of its waiting.
 
         Raises what the model raises; QueueFull at once, DeadlinePassed, OutOfMemory, and Stopped.
@@ -159,7 +160,7 @@ class Worker:
 
     async def _events(
         self, choice: ModelChoice, work: Callable[[Model, _Job], None], stop: threading.Event | None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """What the job sends, until it ends; raises what it raised."""
         stop = stop or threading.Event()
         loop = asyncio.get_running_loop()
@@ -238,31 +239,33 @@ class Worker:
         if not hasattr(self._own, "models"):
             self._own.models = ModelCache(self._provider.load, self._limits.most_models)
         choice = self._provider.resolve(choice)
-        if choice in self._own.models:
-            return self._own.models.model(choice)
+        models: ModelCache = self._own.models
+        if choice in models:
+            return models.model(choice)
         if job is not None:
             job.send(Loading(choice))
         with self._lock:
             self._loads += job is None  # a job's thread is counted as running
         try:
-            return self._own.models.model(choice)
+            return models.model(choice)
         finally:
             with self._lock:
                 self._loads -= job is None
             self._tell_positions()
 
 
-async def _before(event: Any, until: float | None, deadline_s: float | None) -> Any:
+async def _before(event: Awaitable[Given], until: float | None, deadline_s: float | None) -> Given:
     """What the awaitable gives; DeadlinePassed when it takes longer than `until`, on the loop's clock."""
     left_s = None if until is None else max(until - asyncio.get_running_loop().time(), 0)
     with suppress(asyncio.TimeoutError):
         return await asyncio.wait_for(event, left_s)
+    assert deadline_s is not None  # without one there is no `until`, and waiting has no end
     raise DeadlinePassed(
         f"This photo took longer than {deadline_s:.0f} s and was given up; try again later, or a smaller texture.",
         deadline_s=deadline_s,
     )
 
 
-def _log_failed_load(loading: Future) -> None:
+def _log_failed_load(loading: Future[Model]) -> None:
     if not loading.cancelled() and (error := loading.exception()) is not None:
         log.error("The model did not load; the next photo tries again: %s", error, exc_info=error)

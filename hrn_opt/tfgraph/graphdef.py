@@ -7,10 +7,13 @@ TensorFlow. What inference never needs (function library, devices, debug informa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.tfgraph import wire
@@ -21,15 +24,50 @@ MAX_ELEMENTS = 1 << 28  # of one tensor: 1 GiB of float32
 MAX_AXES = 16
 
 # types.proto; the two unsigned kinds torch can hardly compute with are widened below.
-DTYPES = {
+DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 4: np.dtype("u1"), 5: np.dtype("<i2"),
     6: np.dtype("i1"), 9: np.dtype("<i8"), 10: np.dtype("?"), 14: np.dtype("<u2"), 17: np.dtype("<u2"),
     19: np.dtype("<f2"), 22: np.dtype("<u4"), 23: np.dtype("<u8"),
 }  # fmt: skip
 BFLOAT16, HALF = 14, 19
-WIDER = {np.dtype("<u2"): np.int32, np.dtype("<u4"): np.int64, np.dtype("<u8"): np.int64}
+WIDER: dict[np.dtype[Any], type[np.signedinteger[Any]]] = {
+    np.dtype("<u2"): np.int32,
+    np.dtype("<u4"): np.int64,
+    np.dtype("<u8"): np.int64,
+}
 
-Attribute = int | float | bool | str | tuple | np.ndarray | None
+Attribute = int | float | bool | str | tuple[Any, ...] | NDArray[Any] | None
+Attributes = dict[str, Attribute]
+
+
+def whole_number(attributes: Attributes, key: str, default: int = 0) -> int:
+    """The attribute, `default` where it is not set; TypeError where it is no whole number."""
+    value = attributes.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int):
+        raise TypeError(f"{key} is {value!r}, no whole number")
+    return value
+
+
+def real_number(attributes: Attributes, key: str, default: float) -> float:
+    """The attribute, `default` where it is not set; TypeError where it is no number."""
+    value = attributes.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{key} is {value!r}, no number")
+    return value
+
+
+def listed(attributes: Attributes, key: str) -> tuple[Any, ...]:
+    """The list attribute, () where it is not set; TypeError where it is no list."""
+    value = attributes.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, tuple):
+        raise TypeError(f"{key} is {value!r}, no list")
+    return value
 
 
 @dataclass(frozen=True)
@@ -44,7 +82,7 @@ class Node:
     name: str
     op: str
     inputs: tuple[str, ...]
-    attributes: dict[str, Attribute]
+    attributes: Attributes
 
 
 @dataclass(frozen=True)
@@ -94,7 +132,8 @@ def parse_graph(content: bytes, file_name: str = "the graph") -> Graph:
 
 def _node(view: memoryview) -> Node:
     name = op = ""
-    inputs, attributes = [], {}
+    inputs: list[str] = []
+    attributes: Attributes = {}
     for field in wire.read_fields(view):
         if field.number == 1:
             name = wire.text(field)
@@ -112,7 +151,8 @@ def _node(view: memoryview) -> Node:
 
 def _entry(view: memoryview) -> tuple[str, Attribute]:
     """One entry of the attribute map."""
-    key, value = "", None
+    key = ""
+    value: Attribute = None
     for field in wire.read_fields(view):
         if field.number == 1:
             key = wire.text(field)
@@ -122,7 +162,7 @@ def _entry(view: memoryview) -> tuple[str, Attribute]:
 
 
 def _attribute(view: memoryview) -> Attribute:
-    value = None
+    value: Attribute = None
     for field in wire.read_fields(view):
         if field.number == 1:
             value = _list(wire.message(field))
@@ -133,9 +173,9 @@ def _attribute(view: memoryview) -> Attribute:
     return value
 
 
-def _list(view: memoryview) -> tuple:
+def _list(view: memoryview) -> tuple[Attribute, ...]:
     """A list attribute; TensorFlow fills one kind of element only."""
-    values = []
+    values: list[Attribute] = []
     for field in wire.read_fields(view):
         if field.number in (3, 6):
             values.extend(wire.integers(field))
@@ -173,7 +213,7 @@ def _shape(field: wire.Field) -> tuple[int, ...] | None:
     return tuple(sizes)
 
 
-SCALARS = {
+SCALARS: dict[int, Callable[[wire.Field], Attribute]] = {
     2: _label,
     3: wire.signed,
     4: _float,
@@ -183,9 +223,12 @@ SCALARS = {
 }
 
 
-def _tensor(view: memoryview) -> np.ndarray | None:
+def _tensor(view: memoryview) -> NDArray[Any] | None:
     """A constant; None where its type has no numbers (text, resources)."""
-    kind, shape, content, values = 0, (), None, []
+    kind = 0
+    shape: tuple[int, ...] | None = ()
+    content: memoryview | None = None
+    values: list[float] = []
     for field in wire.read_fields(view):
         if field.number == 1:
             kind = wire.signed(field)
@@ -207,14 +250,14 @@ def _tensor(view: memoryview) -> np.ndarray | None:
     return _plain(array, kind)
 
 
-def _from_bytes(content: memoryview, kind: int, shape: tuple[int, ...]) -> np.ndarray:
+def _from_bytes(content: memoryview, kind: int, shape: tuple[int, ...]) -> NDArray[Any]:
     dtype = DTYPES[kind]
     if len(content) != math.prod(shape) * dtype.itemsize:
         raise wire.WireError(f"a constant of shape {shape} in {len(content)} bytes")
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def _from_values(values: list, kind: int, shape: tuple[int, ...]) -> np.ndarray:
+def _from_values(values: list[float], kind: int, shape: tuple[int, ...]) -> NDArray[Any]:
     """Numbers listed one by one; the last one stands for all that follow, none at all for zeros."""
     count = math.prod(shape)
     if len(values) > count:
@@ -232,7 +275,7 @@ def _from_values(values: list, kind: int, shape: tuple[int, ...]) -> np.ndarray:
     return array.view(DTYPES[kind]).reshape(shape)
 
 
-def _plain(array: np.ndarray, kind: int) -> np.ndarray:
+def _plain(array: NDArray[Any], kind: int) -> NDArray[Any]:
     """The same numbers in a type that torch computes with: every floating kind as float32."""
     if kind == BFLOAT16:
         return (array.astype(np.uint32) << 16).view(np.float32)

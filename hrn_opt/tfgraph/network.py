@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hrn_opt.errors import PackDamaged, PackForeign
-from hrn_opt.tfgraph.graphdef import Graph, read_graph
+from hrn_opt.tfgraph.graphdef import Attribute, Graph, read_graph
 from hrn_opt.tfgraph.program import Argument, Constant, Program, Setting, compile_graph, reference
 
 INPUT_NAME, OUTPUT_NAME = "input_image", "output_alpha"  # as published; the head model's file has other ones
@@ -46,18 +46,26 @@ class GraphProgram(nn.Module):
             for slot in step.frees:
                 values[slot] = None
             del results
-        return values[self._output]
+        return _there(values[self._output])
 
     def _fetch(self, values: list[Tensor | None], argument: Argument) -> Tensor:
         if isinstance(argument, Setting):
             return argument.value
         if isinstance(argument, Constant):
-            return getattr(self, self._names[argument.index])
-        value = values[argument.index]
+            constant: Tensor = getattr(self, self._names[argument.index])
+            return constant
+        value = _there(values[argument.index])
         return argument.layout(value) if argument.layout else value
 
     def _in_precision(self, x: Tensor) -> Tensor:
         return x.to(self.anchor.dtype) if x.is_floating_point() else x
+
+
+def _there(value: Tensor | None) -> Tensor:
+    assert (
+        value is not None
+    )  # a step runs after those that fill its inputs, and frees them only after their last reader
+    return value
 
 
 class GraphNetwork(GraphProgram):
@@ -113,14 +121,16 @@ def _checked_input(graph: Graph) -> str:
             f"{_listed(_placeholders(graph))} and ends in {_listed(_ends(graph))}. HRN's own file is in the pack "
             "iic/cv_resnet50_face-reconstruction."
         )
-    shapes = [node.attributes.get("shape") for node in graph.nodes if node.name == INPUT_NAME]
-    if shapes[0] and not _takes_crop(shapes[0]):
-        raise PackForeign(f"{graph.file_name} takes pictures of shape {shapes[0]}, not ({SIZE_PX}, {SIZE_PX}, 3).")
+    shape = next(node.attributes.get("shape") for node in graph.nodes if node.name == INPUT_NAME)
+    if shape and not _takes_crop(shape):
+        raise PackForeign(f"{graph.file_name} takes pictures of shape {shape}, not ({SIZE_PX}, {SIZE_PX}, 3).")
     return INPUT_NAME
 
 
-def _takes_crop(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and all(a in (-1, b) for a, b in zip(shape, (SIZE_PX, SIZE_PX, 3), strict=True))
+def _takes_crop(shape: Attribute) -> bool:
+    if not isinstance(shape, tuple) or len(shape) != 3:
+        return False
+    return all(a in (-1, b) for a, b in zip(shape, (SIZE_PX, SIZE_PX, 3), strict=True))
 
 
 def _placeholders(graph: Graph) -> list[str]:

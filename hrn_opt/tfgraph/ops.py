@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrn_opt.tfgraph import resize, shaping, spatial
-from hrn_opt.tfgraph.graphdef import Attribute
+from hrn_opt.tfgraph.graphdef import Attributes, real_number
 
-Attributes = dict[str, Attribute]
 Results = Tensor | tuple[Tensor, ...]
 
 
@@ -69,8 +68,7 @@ def _floor_div(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _leaky_relu(attributes: Attributes, x: Tensor) -> Tensor:
-    slope = attributes.get("alpha")
-    return F.leaky_relu(x, spatial.LEAKY_SLOPE if slope is None else slope)
+    return F.leaky_relu(x, real_number(attributes, "alpha", spatial.LEAKY_SLOPE))
 
 
 def _select(attributes: Attributes, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -92,7 +90,7 @@ def _mat_mul_sketch(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
     return torch.empty((rows, columns), dtype=x.dtype, device="meta")
 
 
-def _reduction(function: Callable[[Tensor, list[int], bool], Tensor]) -> Rule:
+def _reduction(function: shaping.Reduction) -> Rule:
     return Rule(shaping.reducer(function), (1,), sketch=shaping.reducer(shaping.reduction_sketch))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hrn_opt.errors import PackDamaged
 from hrn_opt.tfgraph.errors import GraphUnsupported, NotBuiltIn
-from hrn_opt.tfgraph.graphdef import MAX_ELEMENTS, Attribute, Graph, Node
+from hrn_opt.tfgraph.graphdef import MAX_ELEMENTS, Attributes, Graph, Node
 from hrn_opt.tfgraph.ops import BRANCHES, OPS, SOURCES, Rule
 from hrn_opt.tfgraph.shaping import torch_dtype
 
@@ -30,13 +30,15 @@ REMEDY = (
 # What torch raises for tensors that do not fit together; with a whole file of the right kind none of them can occur.
 MISFITS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
+Layout = Callable[[Tensor], Tensor]  # a tensor's numbers in another memory order
+
 
 @dataclass(frozen=True)
 class Slot:
     """A value that a step makes. layout: the memory order its reader wants, None for the usual one."""
 
     index: int
-    layout: Callable[[Tensor], Tensor] | None = None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Step:
 
     name: str
     rule: Rule
-    attributes: dict[str, Attribute]
+    attributes: Attributes
     arguments: tuple[Argument, ...]
     results: tuple[int, ...]
     frees: tuple[int, ...]
@@ -205,7 +207,7 @@ class _Compiler:
     input_name: str
     input_shape: tuple[int, ...]
     values: dict[Reference, Outcome] = field(default_factory=dict)
-    constants: dict[tuple[_Value, Callable | None], Constant] = field(default_factory=dict)
+    constants: dict[tuple[_Value, Layout | None], Constant] = field(default_factory=dict)
     tensors: list[Tensor] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     slots: int = 0
@@ -227,16 +229,17 @@ class _Compiler:
         inputs = [self._read(source) for source in _inputs(node)]
         if node.op == "PlaceholderWithDefault":
             return inputs[:1]
-        unknown = [value.ops for value in inputs if isinstance(value, _Unknown)]
+        unknown = frozenset().union(*(value.ops for value in inputs if isinstance(value, _Unknown)))
         if node.op.endswith("Merge"):
             return self._merge(inputs)
         if DEAD in inputs:
             return [DEAD]
         if unknown or node.op not in KNOWN:
-            return [_Unknown(frozenset().union(*unknown, {node.op} - KNOWN))]
+            return [_Unknown(unknown | ({node.op} - KNOWN))]
+        values = [value for value in inputs if isinstance(value, _Value)]  # all of them: the others have returned
         if node.op.endswith("Switch"):
-            return self._switch(*inputs)
-        return self._operation(node, inputs)
+            return self._switch(*values)
+        return self._operation(node, values)
 
     def _value(self, tensor: Tensor) -> _Value:
         if tensor.is_meta:
@@ -291,7 +294,7 @@ class _Compiler:
         return outputs
 
     def _add_step(self, node: Node, rule: Rule, inputs: list[_Value], static: set[int], outputs: list[_Value]) -> None:
-        arguments = []
+        arguments: list[Argument] = []
         for number, value in enumerate(inputs):
             layout = rule.layouts.get(number)
             if value.slot is not None:
@@ -300,10 +303,10 @@ class _Compiler:
                 arguments.append(Setting(value.tensor))
             else:
                 arguments.append(self._constant(value, layout))
-        results = tuple(value.slot for value in outputs)
+        results = tuple(value.slot for value in outputs if value.slot is not None)
         self.steps.append(Step(node.name, rule, node.attributes, tuple(arguments), results, ()))
 
-    def _constant(self, value: _Value, layout: Callable | None) -> Constant:
+    def _constant(self, value: _Value, layout: Layout | None) -> Constant:
         if (value, layout) not in self.constants:
             self.constants[value, layout] = Constant(len(self.tensors))
             self.tensors.append(layout(value.tensor) if layout else value.tensor)
@@ -313,7 +316,7 @@ class _Compiler:
         value = self.values[Reference(output_name, 0)]
         if isinstance(value, _Unknown):
             raise _unsupported(self.file_name, value.ops)
-        if value is DEAD or value.slot is None:
+        if isinstance(value, _Dead) or value.slot is None:
             raise PackDamaged(f"{self.file_name}: {output_name} does not depend on the picture. Fetch the pack again.")
         steps = _with_frees(self.steps, value.slot)
         return Program(tuple(self.tensors), steps, self.slots, value.slot, tuple(value.tensor.shape))
@@ -330,7 +333,7 @@ def _constant(node: Node) -> Tensor:
     return torch.from_numpy(np.array(array))  # a copy, so that the file's bytes can go
 
 
-def _run(rule: Rule, attributes: dict[str, Attribute], inputs: list[Tensor]) -> tuple[Tensor, ...]:
+def _run(rule: Rule, attributes: Attributes, inputs: list[Tensor]) -> tuple[Tensor, ...]:
     laid_out = [rule.layouts[n](tensor) if n in rule.layouts else tensor for n, tensor in enumerate(inputs)]
     results = rule.run(attributes, *laid_out)
     return results if isinstance(results, tuple) else (results,)

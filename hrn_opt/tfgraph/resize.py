@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.tfgraph.spatial import Attributes
+from hrn_opt.tfgraph.graphdef import Attributes
 
 
 def bilinear(attributes: Attributes, x: Tensor, size_hw: Tensor) -> Tensor:

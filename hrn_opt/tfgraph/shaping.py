@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from hrn_opt.tfgraph.errors import NotBuiltIn
-from hrn_opt.tfgraph.graphdef import MAX_ELEMENTS, Attribute
-
-Attributes = dict[str, Attribute]
+from hrn_opt.tfgraph.graphdef import MAX_ELEMENTS, Attributes, listed, whole_number
 
 # types.proto; floating kinds all become the network's own precision (see program.py).
 TORCH_DTYPES = {
@@ -19,10 +18,12 @@ TORCH_DTYPES = {
 }  # fmt: skip
 INT32 = 3
 
+Reduction = Callable[[Tensor, list[int], bool], Tensor]
+
 
 def torch_dtype(attributes: Attributes, key: str, default: int = INT32) -> torch.dtype:
     code = attributes.get(key, default)
-    if code not in TORCH_DTYPES:
+    if not isinstance(code, int) or code not in TORCH_DTYPES:
         raise NotBuiltIn(f"data type number {code}")
     return TORCH_DTYPES[code]
 
@@ -40,7 +41,7 @@ def reshape(attributes: Attributes, x: Tensor, sizes: Tensor) -> Tensor:
 
 
 def squeeze(attributes: Attributes, x: Tensor) -> Tensor:
-    axes = tuple(attributes.get("squeeze_dims") or attributes.get("axis") or ())
+    axes = listed(attributes, "squeeze_dims") or listed(attributes, "axis")
     if any(x.shape[axis] != 1 for axis in axes):
         raise ValueError(f"axes {axes} of {tuple(x.shape)} are not all 1")
     return x.squeeze(axes) if axes else x.squeeze()
@@ -96,22 +97,22 @@ def _joined(parts: tuple[Tensor, ...], axis: int) -> Tensor:
 
 
 def pack_sketch(attributes: Attributes, *parts: Tensor) -> Tensor:
-    axis = attributes.get("axis") or 0
+    axis = whole_number(attributes, "axis")
     if any(part.shape != parts[0].shape for part in parts):
         raise ValueError(f"parts of {[tuple(part.shape) for part in parts]} do not stack")
     return _joined(tuple(part.unsqueeze(axis) for part in parts), axis)
 
 
 def pack(attributes: Attributes, *parts: Tensor) -> Tensor:
-    return torch.stack(parts, attributes.get("axis") or 0)
+    return torch.stack(parts, whole_number(attributes, "axis"))
 
 
 def unpack(attributes: Attributes, x: Tensor) -> tuple[Tensor, ...]:
-    return x.unbind(attributes.get("axis") or 0)
+    return x.unbind(whole_number(attributes, "axis"))
 
 
 def split(attributes: Attributes, axis: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-    count = attributes.get("num_split")
+    count = whole_number(attributes, "num_split")
     if x.shape[int(axis)] % count:
         raise ValueError(f"{x.shape[int(axis)]} do not split in {count}")
     return x.chunk(count, int(axis))
@@ -126,7 +127,8 @@ def slice_(attributes: Attributes, x: Tensor, begin: Tensor, sizes: Tensor) -> T
 
 def strided_slice(attributes: Attributes, x: Tensor, begin: Tensor, end: Tensor, strides: Tensor) -> Tensor:
     """Python's x[begin:end:stride, ..., None, i], spelled as three lists and five bit masks."""
-    bits = {key: attributes.get(f"{key}_mask") or 0 for key in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    bits = {key: whole_number(attributes, f"{key}_mask") for key in masks}
 
     def marked(key: str, entry: int) -> bool:
         return bool(bits[key] >> entry & 1)
@@ -184,15 +186,15 @@ def _limit(count: float) -> None:
         raise ValueError(f"a tensor of {count:.0f} numbers")
 
 
-def reducer(function):
+def reducer(function: Reduction) -> Callable[[Attributes, Tensor, Tensor], Tensor]:
     """An operation that reduces along the axes in its second input; `function(x, axes, keepdim)` does the work."""
 
     def reduce(attributes: Attributes, x: Tensor, axes: Tensor) -> Tensor:
-        listed = [axes.item()] if axes.ndim == 0 else axes.tolist()
-        if not listed:
+        numbers: list[int] = axes.reshape(-1).tolist()
+        if not numbers:
             return x
         keep = bool(attributes.get("keep_dims") or attributes.get("keepdims"))
-        return function(x, sorted({axis % x.ndim for axis in listed}) if x.ndim else [], keep)
+        return function(x, sorted({axis % x.ndim for axis in numbers}) if x.ndim else [], keep)
 
     return reduce
 

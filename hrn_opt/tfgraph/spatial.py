@@ -7,6 +7,7 @@ torch calls channels_last, so changing between the two copies nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrn_opt.tfgraph.errors import NotBuiltIn
-from hrn_opt.tfgraph.graphdef import Attribute
+from hrn_opt.tfgraph.graphdef import Attributes, listed, real_number, whole_number
 
-Attributes = dict[str, Attribute]
 BATCH_NORM_EPSILON = 1e-4  # TensorFlow's default for FusedBatchNorm
 LEAKY_SLOPE = 0.2  # TensorFlow's default for LeakyRelu
 
@@ -42,11 +42,12 @@ def _like(attributes: Attributes, planes: Tensor) -> Tensor:
 
 def _spatial(attributes: Attributes, key: str) -> tuple[int, int]:
     """The (height, width) entries of a four-number attribute such as strides."""
-    numbers = attributes.get(key) or (1, 1, 1, 1)
+    numbers = listed(attributes, key) or (1, 1, 1, 1)
     pair, rest = (numbers[2:], numbers[:2]) if _channels_first(attributes) else (numbers[1:3], numbers[::3])
     if len(numbers) != 4 or tuple(rest) != (1, 1) or min(pair) < 1:
         raise NotBuiltIn(f"{key} {tuple(numbers)}")
-    return tuple(pair)
+    height, width = pair
+    return height, width
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,19 @@ class Margins:
         return F.pad(planes, (self.left, self.right, self.top, self.bottom), value=value) if self.any else planes
 
 
-def _margins(attributes: Attributes, size_hw, window_hw, strides, dilations=(1, 1)) -> Margins:
+def _margins(
+    attributes: Attributes,
+    size_hw: Sequence[int],
+    window_hw: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int] = (1, 1),
+) -> Margins:
     """What SAME, VALID or EXPLICIT means for a picture of `size_hw`; SAME puts the odd row last."""
     padding = attributes.get("padding")
     if padding == "VALID":
         return Margins(0, 0, 0, 0)
     if padding == "EXPLICIT":
-        numbers = attributes.get("explicit_paddings") or ()
+        numbers = listed(attributes, "explicit_paddings")
         if len(numbers) != 8:
             raise ValueError(f"explicit_paddings needs 8 numbers, has {len(numbers)}")
         return Margins(*(numbers[4:] if _channels_first(attributes) else numbers[2:6]))
@@ -118,7 +125,9 @@ def depthwise_conv2d(attributes: Attributes, x: Tensor, weight: Tensor) -> Tenso
     return _like(attributes, _convolve(attributes, planes, weight, planes.shape[1]))
 
 
-def _slid(attributes: Attributes, planes: Tensor, window_hw, dilations, channels: int) -> Tensor:
+def _slid(
+    attributes: Attributes, planes: Tensor, window_hw: Sequence[int], dilations: Sequence[int], channels: int
+) -> Tensor:
     """Shape of what comes out when a window slides over a picture, in the operation's own layout."""
     strides, size_hw = _spatial(attributes, "strides"), tuple(planes.shape[2:])
     margins = _margins(attributes, size_hw, window_hw, strides, dilations)
@@ -185,11 +194,10 @@ def conv2d_backprop_input(attributes: Attributes, sizes: Tensor, weight: Tensor,
 
 def fused_batch_norm(attributes: Attributes, x: Tensor, scale: Tensor, offset: Tensor, *moments: Tensor) -> Tensor:
     """Normalisation with the stored moments, or with the picture's own where the graph was frozen in training mode."""
-    epsilon = attributes.get("epsilon")
-    training = attributes.get("is_training", True)
+    epsilon = real_number(attributes, "epsilon", BATCH_NORM_EPSILON)
+    training = bool(attributes.get("is_training", True))
     planes = _planes(attributes, x)
     mean, variance = (None, None) if training else moments[:2]
-    epsilon = BATCH_NORM_EPSILON if epsilon is None else epsilon
     return _like(attributes, F.batch_norm(planes, mean, variance, scale, offset, training, 0.0, epsilon))
 
 
@@ -297,7 +305,7 @@ def batch_to_space(attributes: Attributes, x: Tensor, block: Tensor, crops: Tens
 
 
 def depth_to_space(attributes: Attributes, x: Tensor) -> Tensor:
-    block = attributes.get("block_size")
+    block = whole_number(attributes, "block_size")
     b, c, h, w = (planes := _planes(attributes, x)).shape
     cells = planes.reshape(b, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)  # (B, C', H, b, W, b)
     return _like(attributes, cells.reshape(b, c // block**2, h * block, w * block))

@@ -80,7 +80,17 @@ def message(field: Field) -> memoryview:
     """The field's bytes, where a nested message or a string has to be."""
     if field.kind != BYTES:
         raise WireError(f"field {field.number} should hold bytes")
+    return _bytes(field)
+
+
+def _bytes(field: Field) -> memoryview:
+    assert isinstance(field.value, memoryview)  # as for every kind but VARINT
     return field.value
+
+
+def _number(field: Field) -> int:
+    assert isinstance(field.value, int)  # as for VARINT
+    return _signed(field.value)
 
 
 def text(field: Field) -> str:
@@ -92,7 +102,7 @@ def signed(field: Field) -> int:
     """The field as a signed 64-bit number."""
     if field.kind != VARINT:
         raise WireError(f"field {field.number} should hold a number")
-    return _signed(field.value)
+    return _number(field)
 
 
 def _signed(value: int) -> int:
@@ -102,8 +112,9 @@ def _signed(value: int) -> int:
 def integers(field: Field) -> list[int]:
     """Signed numbers of a repeated field, packed into one or a single one."""
     if field.kind == VARINT:
-        return [_signed(field.value)]
-    view, numbers, offset = message(field), [], 0
+        return [_number(field)]
+    view, offset = message(field), 0
+    numbers: list[int] = []
     while offset < len(view):
         value, offset = read_varint(view, offset)
         numbers.append(_signed(value))
@@ -121,6 +132,7 @@ def doubles(field: Field) -> list[float]:
 
 
 def _reals(field: Field, single: int, code: str) -> list[float]:
-    if field.kind not in (single, BYTES) or len(field.value) % struct.calcsize(code):
+    if field.kind not in (single, BYTES) or len(_bytes(field)) % struct.calcsize(code):
         raise WireError(f"field {field.number} should hold floating point numbers")
-    return list(struct.unpack(f"<{len(field.value) // struct.calcsize(code)}{code}", field.value))
+    content = _bytes(field)
+    return list(struct.unpack(f"<{len(content) // struct.calcsize(code)}{code}", content))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from html import escape
@@ -136,7 +136,9 @@ class Callbacks:
         finally:
             run.stop.set()
 
-    async def _work(self, asked: Job, face: str, run: Run, ticker: Ticker, done: FaceResults) -> AsyncIterator[str]:
+    async def _work(
+        self, asked: Job, face: str, run: Run, ticker: Ticker, done: FaceResults
+    ) -> AsyncGenerator[str, None]:
         """HTML of the progress; the results go into `done`. One face after another."""
         if face == ALL_FACES:
             faces = asked.faces or await self.worker.find(asked.photo, asked.choice, LinkedStop(run))
@@ -170,7 +172,7 @@ class Callbacks:
 
     async def _one(
         self, asked: Job, number: int, run: Run, ticker: Ticker, note: str | None
-    ) -> AsyncIterator[str | Reconstruction]:
+    ) -> AsyncGenerator[str | Reconstruction, None]:
         """HTML of the progress of one face, and at last its reconstruction."""
         language = asked.language
         options = {"face": number, "want": asked.want, "texture_size": asked.texture_size, "faces": asked.faces}
@@ -281,11 +283,11 @@ def _failure(sentence: str) -> gr.Error:
     return gr.Error(escape(sentence), visible=False, print_exception=False)
 
 
-def _path(path) -> str | None:
+def _path(path: Path | str | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _offer(path) -> gr.DownloadButton:
+def _offer(path: Path | str | None) -> gr.DownloadButton:
     return gr.DownloadButton(value=_path(path), interactive=path is not None)
 
 

@@ -68,7 +68,7 @@ def _close_ups(reconstruction: Reconstruction, overlay: Path, photo: Photo, fold
         low = [max(0, round(value * scale)) for value in corners[:2]]
         high = [min(limit, round(value * scale)) for value, limit in zip(corners[2:], limits, strict=True)]
         paths.append(folder / f"{name}.jpg")
-        picture.crop((*low, *high)).save(paths[-1], quality=_JPEG_QUALITY)
+        picture.crop((low[0], low[1], high[0], high[1])).save(paths[-1], quality=_JPEG_QUALITY)
     return paths[0], paths[1]
 
 

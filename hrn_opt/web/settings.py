@@ -49,7 +49,7 @@ class ServingSettings:
     kept_s: float = 3600.0
     log_memory: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         above_zero = ("concurrency", "most_jobs", "deadline_s", "max_upload_mb", "max_megapixels", "kept_s")
         for name in above_zero:
             if not getattr(self, name) > 0:

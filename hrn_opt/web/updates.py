@@ -26,8 +26,16 @@ class FacesUpdate(NamedTuple):
     found: Any = SAME
 
 
+class CancelUpdate(NamedTuple):
+    """At once when Cancel is pressed."""
+
+    progress: Any = SAME
+    create: Any = SAME
+    cancel: Any = SAME
+
+
 class PressUpdate(NamedTuple):
-    """At once when Create or Cancel is pressed, whatever the queue does."""
+    """At once when Create is pressed, whatever the queue does."""
 
     progress: Any = SAME
     create: Any = SAME

@@ -14,7 +14,7 @@ from hrn_opt.serving.models import ModelState
 from hrn_opt.web.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
 from hrn_opt.web.callbacks import FIRST_FACE, Callbacks
 from hrn_opt.web.progress import Ticker, idle
-from hrn_opt.web.updates import FacesUpdate, PressUpdate, ResultUpdate, RunUpdate, buttons, targets
+from hrn_opt.web.updates import CancelUpdate, FacesUpdate, PressUpdate, ResultUpdate, RunUpdate, buttons, targets
 from hrn_opt.web.words import WORDS, i18n, language_of, say
 
 EXAMPLE_PHOTO = Path(__file__).with_name("astronaut.jpg")
@@ -41,7 +41,7 @@ class Inputs:
     precision: gr.Radio
 
     @property
-    def choices(self) -> list[gr.blocks.Block]:
+    def choices(self) -> list[gr.Radio]:
         """What comes back with the visitor."""
         return [self.model, self.texture_size, self.want, self.precision]
 
@@ -66,9 +66,10 @@ class Outputs:
 
 def build_page(callbacks: Callbacks) -> gr.Blocks:
     """The page: what is asked for on the left, what comes back on the right."""
-    with gr.Blocks(
+    page = gr.Blocks(
         title=WORDS["title"][0], analytics_enabled=False, delete_cache=(600, round(callbacks.settings.kept_s))
-    ) as page:
+    )
+    with page:
         gr.Markdown("# " + _word("title"), elem_classes="intro")
         gr.Markdown(_word("intro"), elem_classes="intro")
         with gr.Row():
@@ -109,9 +110,10 @@ def _inputs() -> Inputs:
             elem_id="outlined",
         )
     # Gradio would decode the upload itself, before its size is known, and say little about what is no picture.
-    photo.preprocess = lambda upload: upload.path if upload else None
+    photo.preprocess = lambda upload: upload.path if upload else None  # type: ignore[method-assign, assignment]
     face = gr.Radio([FIRST_FACE], value=FIRST_FACE, label=_word("which_face"), visible=False, elem_id="face")
-    face.preprocess = lambda choice: choice  # programs may name one before faces were looked for; `create` checks it
+    # Programs may name one before faces were looked for; `create` checks it.
+    face.preprocess = lambda choice: choice  # type: ignore[method-assign, assignment]
     with gr.Row():
         create = gr.Button(_word("create"), variant="primary", scale=2, min_width=100, elem_id="create")
         cancel = gr.Button(_word("cancel"), interactive=False, scale=1, min_width=80, elem_id="cancel")
@@ -122,7 +124,7 @@ def _inputs() -> Inputs:
     return Inputs(photo, outlined, face, create, cancel, progress, **choices)
 
 
-def _choices() -> dict[str, gr.blocks.Block]:
+def _choices() -> dict[str, Any]:
     def radio(name: str, values: tuple[str, ...], value: str) -> gr.Radio:
         return gr.Radio([(_word(f"{name}_{one}"), one) for one in values], value=value, label=_word(name), elem_id=name)
 
@@ -139,7 +141,7 @@ def _choices() -> dict[str, gr.blocks.Block]:
 
 
 def _outputs() -> Outputs:
-    made: dict[str, gr.blocks.Block] = {
+    made: dict[str, Any] = {
         "shown_face": gr.Radio(
             [FIRST_FACE], value=FIRST_FACE, label=_word("shown_face"), visible=False, elem_id="shown-face"
         )
@@ -213,7 +215,7 @@ def _connect(callbacks: Callbacks, given: Inputs, shown: Outputs) -> None:
     )
     # Not by `create` itself: a generator's last values are sent twice, and the second time makes the viewer of
     # gradio 6.31 drop the code it has just begun to load, so that the first face would never show.
-    showing = {
+    showing: dict[str, Any] = {
         "fn": callbacks.show,
         "inputs": [made, shown.shown_face, shown.surface],
         "outputs": targets(ResultUpdate, shown),
@@ -222,13 +224,9 @@ def _connect(callbacks: Callbacks, given: Inputs, shown: Outputs) -> None:
     creating.success(**showing).then(None, js=RESULTS_INTO_SIGHT)
     shown.shown_face.input(**showing)
     shown.surface.input(**showing)
-    given.cancel.click(
-        _cancelled,
-        None,
-        targets(PressUpdate, given, shown),
-        cancels=[creating],
-        **AT_ONCE,
-    )
+    cancelling: dict[str, Any] = {"fn": _cancelled, "outputs": targets(CancelUpdate, given), **AT_ONCE}
+    # A last line of progress may be under way still: said again, "Stopped" is what stays.
+    given.cancel.click(**cancelling, cancels=[creating]).then(**cancelling)
 
 
 def _begun(request: gr.Request) -> PressUpdate:
@@ -238,8 +236,8 @@ def _begun(request: gr.Request) -> PressUpdate:
     return PressUpdate(progress, **buttons(running=True), scene=None, shown_face=FIRST_FACE, **nothing_to_get)
 
 
-def _cancelled(request: gr.Request) -> PressUpdate:
-    return PressUpdate(idle(language_of(request.headers), "stopped"), **buttons(running=False))
+def _cancelled(request: gr.Request) -> CancelUpdate:
+    return CancelUpdate(idle(language_of(request.headers), "stopped"), **buttons(running=False))
 
 
 def _emptied(request: gr.Request) -> str:
@@ -247,7 +245,7 @@ def _emptied(request: gr.Request) -> str:
 
 
 def _connect_faces(callbacks: Callbacks, given: Inputs, shown: Outputs, found: gr.State) -> None:
-    looking = {
+    looking: dict[str, Any] = {
         "fn": callbacks.find,
         "inputs": [given.photo, given.model, given.precision],
         "outputs": targets(FacesUpdate, given, found=found),
@@ -265,7 +263,7 @@ def _remember(page: gr.Blocks, callbacks: Callbacks, given: Inputs) -> None:
     """The choices come back with the visitor: they lie in the browser. What the server writes speaks his language."""
     kept = gr.BrowserState(None, storage_key="hrn_opt.choices", secret="hrn_opt")
 
-    def read(values: list | None, request: gr.Request) -> tuple[Any, ...]:
+    def read(values: list[Any] | None, request: gr.Request) -> tuple[Any, ...]:
         states = {state.name: state for state in callbacks.models.states()}
         note = _state_note(states["hrn"], language_of(request.headers))
         widgets = [gr.skip()] * len(given.choices)

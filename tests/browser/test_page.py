@@ -157,7 +157,7 @@ def test_leaving_deletes_what_was_made(open_page, server, example_photo):
 def test_the_server_fetches_nothing_for_others(open_page, server):
     page = open_page(DESKTOP)
     for route in ("file=http://127.0.0.1:9/x", "proxy=http://127.0.0.1:9/x"):
-        assert page.request.get(f"{server[0]}/gradio_api/{route}").status == 403
+        assert page.request.get(f"{server[0]}/gradio_api/{route}").status == 404
 
 
 @pytest.fixture(scope="module")

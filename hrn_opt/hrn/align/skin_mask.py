@@ -39,7 +39,7 @@ class MaskResult:
     source: Source
     note: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if tuple(self.values.shape) != (SIZE_PX, SIZE_PX) or self.values.dtype != torch.float32:
             got = f"{tuple(self.values.shape)} {self.values.dtype}"
             raise ValueError(f"MaskResult.values must be ({SIZE_PX}, {SIZE_PX}) float32, got {got}")

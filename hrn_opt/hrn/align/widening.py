@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrn_opt.hrn.exact.opencv_blur import blurred_at
 from hrn_opt.hrn.exact.opencv_lines import stroke_mask
@@ -100,19 +101,22 @@ def face_flow(
     row_in, column_in = (
         (at >= start) & (at < start + square.side) for at, start in ((row_at, square.top), (column_at, square.left))
     )
-    samples = row_at[row_in], column_at[column_in]
+    rows_in, columns_in = row_at[row_in], column_at[column_in]
     stroke_px = _stroke_px(box, large_hw)
     contour = stroke_mask([CONTOUR.corners(points)], stroke_px, large_hw)
     features = stroke_mask([outline.corners(points) for outline in FEATURES], 2 * stroke_px, large_hw)
-    moving, still = (blurred_at(mask, 2 * stroke_px + 1, *samples)[..., None] for mask in (contour, features))
-    pull = _pull_at(square, degree, *samples) * moving / np.float32(255)
+    moving, still = (
+        blurred_at(mask, 2 * stroke_px + 1, rows_in, columns_in)[..., None] for mask in (contour, features)
+    )
+    pull = _pull_at(square, degree, rows_in, columns_in) * moving / np.float32(255)
     samples = np.zeros((len(row_at), len(column_at), 2))
     samples[np.ix_(row_in, column_in)] = pull * (1 - still / 255.0)  # float64 from here on, as upstream
     height, width = crop_hw
     across = columns.share.astype(np.float64)[:, None]
     lines = samples[:, :width] * (1 - across) + samples[:, width:] * across
     down = rows.share.astype(np.float64)[:, None, None]
-    return (lines[:height] * (1 - down) + lines[height:] * down) / (ENLARGED_PX / max(crop_hw))
+    flow: NDArray[np.float64] = (lines[:height] * (1 - down) + lines[height:] * down) / (ENLARGED_PX / max(crop_hw))
+    return flow
 
 
 @dataclass(frozen=True)
@@ -142,21 +146,25 @@ def _flow_square(box: Box, size_hw: tuple[int, int]) -> _FlowSquare:
     return _FlowSquare(int(middle_x - side / 2), int(middle_y - side / 2), side)
 
 
-def _pull_at(square: _FlowSquare, degree: float, row_at: np.ndarray, column_at: np.ndarray) -> np.ndarray:
+def _pull_at(
+    square: _FlowSquare, degree: float, row_at: NDArray[np.int64], column_at: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """(R, C, 2) float32: the pull towards the square's middle at rows × columns, in pixels of the enlarged crop."""
     taps = linear_taps(_FLOW_CELLS, square.side)
     cells = _unit_flow() * np.float32(square.side * degree)
     lines = _blended(cells, taps, row_at - square.top)  # (R, 100, 2)
-    return _blended(lines.swapaxes(0, 1), taps, column_at - square.left).swapaxes(0, 1)
+    pull: NDArray[np.float32] = _blended(lines.swapaxes(0, 1), taps, column_at - square.left).swapaxes(0, 1)
+    return pull
 
 
-def _blended(lines: np.ndarray, taps: LinearTaps, at: np.ndarray) -> np.ndarray:
+def _blended(lines: NDArray[np.float32], taps: LinearTaps, at: NDArray[np.int64]) -> NDArray[np.float32]:
     share = taps.share[at, None, None]
-    return lines[taps.first[at]] * (1 - share) + lines[taps.second[at]] * share
+    blended: NDArray[np.float32] = lines[taps.first[at]] * (1 - share) + lines[taps.second[at]] * share
+    return blended
 
 
 @lru_cache(maxsize=1)
-def _unit_flow() -> np.ndarray:
+def _unit_flow() -> NDArray[np.float32]:
     """(100, 100, 2) float32: x and y towards the middle; length 0 there, 1 halfway out, 0 at the rim and beyond."""
     radius = _FLOW_CELLS / 2
     along = np.arange(_FLOW_CELLS) - _FLOW_CELLS // 2
@@ -164,10 +172,11 @@ def _unit_flow() -> np.ndarray:
     distance = np.linalg.norm(inwards, axis=-1, keepdims=True)
     length = np.maximum(1 - np.abs(2 * distance / radius - 1), 0)
     # Upstream's angles go through OpenCV's polynomial atan2, which is off by up to 1.7e-4: 4e-4 px at the most.
-    return (inwards / np.maximum(distance, 1) * length).astype(np.float32)
+    flow: NDArray[np.float32] = (inwards / np.maximum(distance, 1) * length).astype(np.float32)
+    return flow
 
 
-def warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def warped(picture: NDArray[np.uint8], flow: NDArray[np.float64]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: each pixel from its place plus the flow, where that moves it at all.
 
     picture: (H, W, 3) uint8.
@@ -182,7 +191,7 @@ def warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
     across, down = _nearly_whole((x - left)[:, None], (y - top)[:, None])
     upper = picture[top, left] * (1 - across) + picture[top, right] * across
     lower = picture[bottom, left] * (1 - across) + picture[bottom, right] * across
-    moved = picture.copy()
+    moved: NDArray[np.uint8] = picture.copy()
     moved[rows, columns] = (upper * (1 - down) + lower * down).astype(np.uint8)  # PARITY: cut, not rounded
     return moved
 

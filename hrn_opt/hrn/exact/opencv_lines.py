@@ -35,7 +35,8 @@ def stroke_mask(lines: Iterable[np.ndarray], thickness: int, size_hw: tuple[int,
     """
     canvas = _Frame(0, 0, size_hw[1] - 1, size_hw[0] - 1)
     near = _Frame(-thickness, -thickness, canvas.right + thickness, canvas.bottom + thickness)
-    spans, ends = [], []
+    spans: list[_Spans] = []
+    ends: list[Point] = []
     for corners in lines:
         for start, end in zip(corners[:-1].tolist(), corners[1:].tolist(), strict=True):
             stroke = _clipped(tuple(start), tuple(end), near)
@@ -145,8 +146,8 @@ def _bar(start: Point, end: Point, thickness: int, canvas: _Frame) -> list[_Span
         (far[0] - dx, far[1] - dy),
         (far[0] + dx, far[1] + dy),
     ]
-    edges = [_clipped(corners[index - 1], corners[index], canvas) for index in range(4)]
-    edges = [edge for edge in edges if edge is not None]
+    clipped = [_clipped(corners[index - 1], corners[index], canvas) for index in range(4)]
+    edges = [edge for edge in clipped if edge is not None]
     # OpenCV sets each edge's end by itself: the steps along it may miss it by a pixel.
     ends = np.array([[*edge[1], *edge[0]] for edge in edges], np.int64).reshape(-1, 2) + _HALF >> _SHIFT
     return [_inside(corners), _Spans(ends[:, 1], ends[:, 0], ends[:, 0]), *(_thin_line(*edge) for edge in edges)]

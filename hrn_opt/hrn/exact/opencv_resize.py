@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
 _WEIGHT_ONE = 2048  # INTER_RESIZE_COEF_SCALE: 8-bit pictures are weighted in 1/2048
@@ -75,7 +76,7 @@ def _blended_columns(lines: np.ndarray, columns: LinearTaps, channels: int) -> n
     channel = np.arange(channels)
     first, second = ((at[:, None] * channels + channel).ravel() for at in (columns.first, columns.second))
     left, right = (weight.repeat(channels) for weight in columns.whole_weights)
-    blended = lines[:, first] * left
+    blended: NDArray[np.int32] = lines[:, first] * left
     blended += lines[:, second] * right
     blended >>= 4
     return blended

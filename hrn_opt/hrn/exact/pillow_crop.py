@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 PRECISION_BITS = 22
@@ -89,4 +90,5 @@ def _apply(lines: np.ndarray, taps: _Taps) -> np.ndarray:
     for tap in range(taps.weights.shape[1]):
         source = lines[np.minimum(taps.first + tap, last_line)].astype(np.int32)
         total += source * taps.weights[:, tap, None, None].astype(np.int32)
-    return np.clip(total >> PRECISION_BITS, 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(total >> PRECISION_BITS, 0, 255).astype(np.uint8)
+    return levels

@@ -6,9 +6,14 @@ texels count and how vertices blend, so every float32 operation here keeps that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from hrn_opt.checks import check
 
 # Both from PyTorch3D: a double, added to a float area and rounded back; triangles within it of no area are skipped.
 AREA_EPSILON = 1e-8
@@ -16,6 +21,8 @@ AREA_EPSILON = 1e-8
 _CHUNK_CANDIDATES = 1 << 20
 # How far outside a triangle's box a texel is still tested, in texels: far more than the rounding of its position.
 _BOX_MARGIN_TEXELS = 1e-2
+
+Pair = tuple[NDArray[np.float32], NDArray[np.float32]]  # x and y
 
 
 @dataclass(frozen=True)
@@ -26,20 +33,16 @@ class UVFragments:
     barycentric: (size, size, 3) float32, 0 where nothing; their sum is close to 1, not exactly 1.
     """
 
-    triangle: np.ndarray
-    barycentric: np.ndarray
+    triangle: NDArray[np.int32]
+    barycentric: NDArray[np.float32]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        check("triangle", self.triangle, ("S", "S"), "int32")
         size = self.triangle.shape[0]
-        if self.triangle.shape != (size, size) or self.triangle.dtype != np.int32:
-            raise ValueError(f"triangle must be (S, S) int32, got {self.triangle.shape} {self.triangle.dtype}")
-        if self.barycentric.shape != (size, size, 3) or self.barycentric.dtype != np.float32:
-            raise ValueError(
-                f"barycentric must be (S, S, 3) float32, got {self.barycentric.shape} {self.barycentric.dtype}"
-            )
+        check("barycentric", self.barycentric, (size, size, 3), "float32")
 
 
-def uv_fragments(uv: np.ndarray, faces: np.ndarray, size: int) -> UVFragments:
+def uv_fragments(uv: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]], size: int) -> UVFragments:
     """The layout of a mesh with one UV per vertex, as PyTorch3D rasterises it behind HRN's wrapper.
 
     uv: (N, 2) float32 or float64, u right, v up; its own dtype matters to the last bit.
@@ -61,20 +64,21 @@ def uv_fragments(uv: np.ndarray, faces: np.ndarray, size: int) -> UVFragments:
     return UVFragments(triangle_map.reshape(size, size), barycentric.reshape(size, size, 3))
 
 
-def screen_points(uv: np.ndarray) -> np.ndarray:
+def screen_points(uv: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """(N, 2) float32 in PyTorch3D's screen frame: x left, y up, both -1..1, of UVs (N, 2)."""
     # PARITY: upstream doubles and shifts in the file's own dtype, then rounds to float32; test_pytorch3d_uv pins it
     centred = uv * 2 - 1
     return np.stack([-centred[:, 0], centred[:, 1]], 1).astype(np.float32)
 
 
-def texel_centres(size: int) -> np.ndarray:
+def texel_centres(size: int) -> NDArray[np.float32]:
     """(size,) float32: where the centres of columns (or rows) 0, 1, … lie in the screen frame, from +1 down to -1."""
     from_the_end = np.arange(size - 1, -1, -1, dtype=np.float32)
-    return np.float32(-1) + (np.float32(2) * from_the_end + np.float32(1)) / np.float32(size)
+    centres: NDArray[np.float32] = np.float32(-1) + (np.float32(2) * from_the_end + np.float32(1)) / np.float32(size)
+    return centres
 
 
-def edge_function(point: tuple, start: tuple, end: tuple) -> np.ndarray:
+def edge_function(point: Pair, start: Pair, end: Pair) -> NDArray[np.float32]:
     """Twice the signed area of (start, end, point), each an (x, y) pair of float32 arrays."""
     return (point[0] - start[0]) * (end[1] - start[1]) - (point[1] - start[1]) * (end[0] - start[0])
 
@@ -83,14 +87,14 @@ def edge_function(point: tuple, start: tuple, end: tuple) -> np.ndarray:
 class _Boxes:
     """Texel boxes of some triangles. Each field (T,) int64; `number` is the triangle, `columns` the box's width."""
 
-    number: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    columns: np.ndarray
-    count: np.ndarray
+    number: NDArray[np.int64]
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    count: NDArray[np.int64]
 
 
-def _chunks(corners: np.ndarray, size: int):
+def _chunks(corners: NDArray[np.float32], size: int) -> Iterator[_Boxes]:
     """The triangles' texel boxes in runs of about _CHUNK_CANDIDATES texels; at least one, maybe empty, run."""
     position = (1 - corners.astype(np.float64)) * (size / 2) - 0.5  # (F, 3, 2) as (column, row), centres on integers
     low = np.clip(np.ceil(position.min(1) - _BOX_MARGIN_TEXELS), 0, size).astype(np.int64)
@@ -104,7 +108,9 @@ def _chunks(corners: np.ndarray, size: int):
         yield _Boxes(which, low[which, 1], low[which, 0], span[which, 0], count[part])
 
 
-def _covered(corners: np.ndarray, boxes: _Boxes, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _covered(
+    corners: NDArray[np.float32], boxes: _Boxes, size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Texels strictly inside triangles: flat texel (C,), triangle (C,), barycentrics (C, 3) float32."""
     first = np.repeat(boxes.count.cumsum() - boxes.count, boxes.count)
     row, column = np.divmod(np.arange(len(first)) - first, np.repeat(boxes.columns, boxes.count))
@@ -116,7 +122,7 @@ def _covered(corners: np.ndarray, boxes: _Boxes, size: int) -> tuple[np.ndarray,
     return (row * size + column)[inside], number[inside], weights[inside]
 
 
-def _barycentrics(corners: np.ndarray, point: tuple) -> tuple[np.ndarray, np.ndarray]:
+def _barycentrics(corners: NDArray[np.float32], point: Pair) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(C, 3) float32 barycentrics of points, an (x, y) pair of (C,), in triangles (C, 3, 2), and which are inside."""
     a, b, c = ((corners[:, k, 0], corners[:, k, 1]) for k in range(3))
     # PARITY: areas of ±1e-8 and less are skipped, and all others divide with 1e-8 added, so they sum to almost 1

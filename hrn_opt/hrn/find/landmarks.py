@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hrn_opt.hrn.find.crops import (
@@ -53,7 +54,7 @@ class BoxRegressor:
     w2: np.ndarray
     b2: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         hidden = self.w1.shape[0]
         for name, shape in (("w1", (hidden, 10)), ("b1", (hidden, 1)), ("w2", (3, hidden)), ("b2", (3, 1))):
             if getattr(self, name).shape != shape:
@@ -71,9 +72,12 @@ class PointsView:
     window: Window
     side: int
 
-    def to_photo(self, crop_xy: np.ndarray) -> np.ndarray:
+    def to_photo(self, crop_xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Photo pixels (..., 2) of crop pixels."""
-        return crop_xy / (POINTS_CROP_PX / self.side) + np.array([self.window.left, self.window.top])
+        points: NDArray[np.float64] = crop_xy / (POINTS_CROP_PX / self.side) + np.array(
+            [self.window.left, self.window.top]
+        )
+        return points
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class FanView:
     centre_xy: tuple[float, float]
     scale: float
 
-    def matrix(self, size: int) -> np.ndarray:
+    def matrix(self, size: int) -> NDArray[np.float64]:
         """(3, 3) float64: crop pixels → a picture of `size` pixels a side, counting from 1."""
         span = FAN_UNIT_PX * self.scale
         shift_x, shift_y = (size * (-middle / span + 0.5) for middle in self.centre_xy)
@@ -97,14 +101,15 @@ class FanView:
         first, last = (torch.matmul(back, corner)[:2].int().tolist() for corner in corners)
         return Window(*first, *last)
 
-    def points_from(self, heatmap_places: np.ndarray) -> np.ndarray:
+    def points_from(self, heatmap_places: NDArray[np.float64]) -> NDArray[np.float64]:
         """(K, 2) float64, whole crop pixels, of (K, 2) places in its heatmaps."""
         back = np.linalg.pinv(self.matrix(HEATMAP_PX))
         # PARITY: landmarks are cut to whole pixels of the crop; test_find.py pins it.
-        return np.trunc(heatmap_places @ back[:2, :2].T + back[:2, 2])
+        places: NDArray[np.float64] = np.trunc(heatmap_places @ back[:2, :2].T + back[:2, 2])
+        return places
 
 
-def points_106(network: Landmarks106, photos: Sequence[np.ndarray], squares: Sequence[Square]) -> np.ndarray:
+def points_106(network: Landmarks106, photos: Sequence[np.ndarray], squares: Sequence[Square]) -> NDArray[np.float64]:
     """(B, 106, 2) float64 photo pixels, one set for each square and its photo."""
     crops = np.stack([cut_square(*pair) for pair in zip(photos, squares, strict=True)])  # (B, 224, 224, 3)
     image = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
@@ -112,7 +117,8 @@ def points_106(network: Landmarks106, photos: Sequence[np.ndarray], squares: Seq
     places = (network(image) * POINTS_CROP_PX).cpu().numpy()  # (B, 106, 2), crop pixels
     scale = np.array([square.side / POINTS_CROP_PX for square in squares])
     origin = np.array([(square.left, square.top) for square in squares])
-    return places * scale[:, None, None] + origin[:, None]
+    points: NDArray[np.float64] = places * scale[:, None, None] + origin[:, None]
+    return points
 
 
 def square_around_points(points: np.ndarray) -> Square:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from hrn_opt.hrn.find.faces import FACES_AT_ONCE, FindNetworks
 from hrn_opt.hrn.find.landmarks import BoxRegressor
 from hrn_opt.hrn.frames import DEFORMATION_PX
 from hrn_opt.hrn.networks.folding import load_network
-from hrn_opt.hrn.pack.networks import NETWORKS
+from hrn_opt.hrn.pack.networks import FIND_NETWORKS, NETWORKS
 from hrn_opt.hrn.pack.prepared import MASK, ONNX_MASK, PreparedPack
 from hrn_opt.hrn.shape.morphable import MorphableModel
 from hrn_opt.hrn.stages import Assets
@@ -33,26 +35,23 @@ class TextureNetworks(nn.Module):
 
 def _loaded(name: str, pack: PreparedPack, precision: torch.dtype = torch.float32) -> nn.Module:
     spec = NETWORKS[name]
-    network = load_network(spec.network_class, pack.tensors(name))
+    network: nn.Module = load_network(spec.network_class, pack.tensors(name))
     return network.to(precision) if spec.large else network
 
 
 def load_find_networks(pack: PreparedPack, device: torch.device, faces_at_once: int = FACES_AT_ONCE) -> FindNetworks:
     """What finding faces needs, float32; PackIncomplete when the pack was made without detectors."""
     pack.need_detectors()
+    networks: dict[str, Any] = {name: _loaded(name, pack).to(device) for name in FIND_NETWORKS}
     return FindNetworks(
-        retinaface=_loaded("retinaface", pack).to(device),
-        landmarks106=_loaded("landmarks106", pack).to(device),
-        s3fd=_loaded("s3fd", pack).to(device),
-        fan=load_fan(pack, device),
-        regressor=load_box_regressor(pack),
-        faces_at_once=faces_at_once,
+        **networks, fan=load_fan(pack, device), regressor=load_box_regressor(pack), faces_at_once=faces_at_once
     )
 
 
 def load_fan(pack: PreparedPack, device: torch.device) -> nn.Module:
     """3D-FAN, as its TorchScript archive has it."""
-    return torch.jit.load(pack.fan_path, map_location=device).eval()
+    fan: nn.Module = torch.jit.load(pack.fan_path, map_location=device)
+    return fan.eval()
 
 
 def load_box_regressor(pack: PreparedPack) -> BoxRegressor:

@@ -59,7 +59,7 @@ class MemoryPlan:
     reserved_bytes: int
     faces_at_once: int = FACES_AT_ONCE
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         wrong = set(self.device_map.values()) - {str(self.device), CPU, DISK}
         if wrong:
             raise ValueError(f"MemoryPlan.device_map names {sorted(wrong)}")
@@ -111,9 +111,8 @@ class Parts:
     @property
     def activation_bytes(self) -> int:
         """Of the most demanding stage."""
-        specs = NETWORKS
-        stages = [
-            math.ceil(specs[name].activation_bytes * next(network.parameters()).itemsize / 4)
+        stages: list[int] = [
+            math.ceil(NETWORKS[name].activation_bytes * next(network.parameters()).itemsize / 4)
             for name, network in self.networks.items()
         ]
         if self.fan_bytes:
@@ -147,7 +146,7 @@ def plan_for(
     device: torch.device,
     precision: torch.dtype,
     memory: str | float,
-    offload_folder: str | os.PathLike | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> MemoryPlan:
     """The plan for a pack; "auto" takes what is free on the device, and on a CPU keeps everything in memory."""
     budget_bytes = parse_budget(memory)
@@ -191,7 +190,7 @@ def plan_memory(
     budget_bytes: int,
     *,
     host_bytes: int | None = None,
-    offload_folder: str | os.PathLike | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> MemoryPlan:
     """The fullest plan within `budget_bytes` of the device; OptionInvalid when there is none.
 
@@ -269,4 +268,5 @@ def _faces(activation_bytes: int) -> int:
 
 
 def _free_host_bytes() -> int:
-    return psutil.virtual_memory().available
+    available: int = psutil.virtual_memory().available
+    return available

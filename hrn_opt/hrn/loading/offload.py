@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,8 @@ def texture_networks(pack: PreparedPack, plan: MemoryPlan, precision: torch.dtyp
     """The four networks of the texture path, ready to run on the plan's device."""
     if plan.is_resident(TEXTURE_NETWORKS):
         return TextureNetworks(pack, precision).to(plan.device)
-    return dispatch(empty_networks(pack, TEXTURE_NETWORKS, precision), TEXTURE_NETWORKS, plan, pack)
+    networks = dispatch(empty_networks(pack, TEXTURE_NETWORKS, precision), TEXTURE_NETWORKS, plan, pack)
+    return cast("stages.Networks", networks)  # its keys are the protocol's names
 
 
 def find_networks(pack: PreparedPack, plan: MemoryPlan) -> FindNetworks:
@@ -55,7 +57,7 @@ def find_networks(pack: PreparedPack, plan: MemoryPlan) -> FindNetworks:
     )
 
 
-def skin_mask(pack: PreparedPack, plan: MemoryPlan, offload_folder: str | os.PathLike | None = None) -> SkinMask:
+def skin_mask(pack: PreparedPack, plan: MemoryPlan, offload_folder: str | os.PathLike[str] | None = None) -> SkinMask:
     """The route to a skin mask, its network as planned.
 
     offload_folder: as the plan was made with. It takes a copy of the mask's numbers, which lie in a graph that
@@ -72,6 +74,7 @@ def skin_mask(pack: PreparedPack, plan: MemoryPlan, offload_folder: str | os.Pat
     if place == CPU:
         accelerate.cpu_offload(mask.network, str(plan.device), offload_buffers=True)
         return mask
+    assert offload_folder is not None  # without one, no plan puts the mask on the disk
     content = pack.manifest.sources[MASK_GRAPH]["sha256"]  # another pack's copy may lie in the same folder
     accelerate.disk_offload(
         mask.network, Path(offload_folder) / f"skin-mask-{content}", str(plan.device), offload_buffers=True
@@ -129,7 +132,8 @@ class VisitingFan(nn.Module):
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """As the archive's: image (B, 3, 256, 256), heatmaps on the device."""
         try:
-            return self._fan(image)
+            heatmaps: Tensor | list[Tensor] = self._fan(image)
+            return heatmaps
         finally:
             self._hook.offload()
 
@@ -143,7 +147,8 @@ class ReadFan(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """As the archive's: image (B, 3, 256, 256), heatmaps on the device."""
-        return load_fan(self._pack, self._device)(image.to(self._device))
+        heatmaps: Tensor | list[Tensor] = load_fan(self._pack, self._device)(image.to(self._device))
+        return heatmaps
 
 
 def _planned_fan(pack: PreparedPack, plan: MemoryPlan) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,13 @@ from hrn_opt.errors import PackDamaged, PackIncomplete
 
 BATCH_NORM_EPS = 1e-5  # torch's default, which every published network keeps
 Network = TypeVar("Network", bound=nn.Module)
+Made = TypeVar("Made", bound=nn.Module, covariant=True)
+
+
+class NetworkClass(Protocol[Made]):
+    """A class whose networks are as wide as their tensors."""
+
+    def sized_for(self, tensors: Mapping[str, Tensor]) -> Made: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,8 @@ def conv_size(state: Mapping[str, Tensor], key: str) -> tuple[int, int, int, int
     tensor = _floats(state, key)
     if tensor.ndim != 4:
         raise PackDamaged(f"{key} has {tensor.ndim} axes, not the 4 of a convolution; download the pack again.")
-    return tuple(tensor.shape)
+    out_channels, in_channels, height, width = tensor.shape
+    return out_channels, in_channels, height, width
 
 
 def _floats(state: Mapping[str, Tensor], key: str) -> Tensor:
@@ -83,7 +91,7 @@ def _floats(state: Mapping[str, Tensor], key: str) -> Tensor:
     return tensor.detach()
 
 
-def load_network(network_class: type[Network], tensors: Mapping[str, Tensor], prefix: str = "") -> Network:
+def load_network(network_class: NetworkClass[Network], tensors: Mapping[str, Tensor], prefix: str = "") -> Network:
     """A network for inference that holds the very tensors given (no copy where they are channels_last already).
 
     tensors: from the class's module's `from_official`, their names after `prefix`; names without it are ignored.
@@ -94,7 +102,7 @@ def load_network(network_class: type[Network], tensors: Mapping[str, Tensor], pr
     try:
         network.load_state_dict(own, strict=True, assign=True)
     except RuntimeError as error:
-        raise PackDamaged(f"The tensors under {prefix!r} do not make a {network_class.__name__}: {error}") from error
+        raise PackDamaged(f"The tensors under {prefix!r} do not make a {type(network).__name__}: {error}") from error
     return network.eval().requires_grad_(False)
 
 

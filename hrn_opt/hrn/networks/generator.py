@@ -55,7 +55,7 @@ class RowwiseConv(Conv):
     def forward(self, x: Tensor) -> Tensor:
         """(B, out, H - 6, W - 6) float32."""
         height = x.shape[2] - EDGE_KERNEL + 1
-        rows = super().forward(x).unflatten(1, (EDGE_KERNEL, -1))  # (B, 7, out, H, W - 6)
+        rows: Tensor = super().forward(x).unflatten(1, (EDGE_KERNEL, -1))  # (B, 7, out, H, W - 6)
         total = self.offset.float() + rows[:, 0, :, :height]
         for row in range(1, EDGE_KERNEL):
             total += rows[:, row, :, row : row + height]
@@ -93,7 +93,8 @@ class DetailGenerator(nn.Module):
         x = self.blocks(x)
         for conv in self.up:
             x = instance_norm(conv(x)).relu_()  # (B, 64, H, W) at the end
-        return self.out(F.pad(x, (EDGE_KERNEL // 2,) * 4, mode="reflect")).tanh_()
+        predicted: Tensor = self.out(F.pad(x, (EDGE_KERNEL // 2,) * 4, mode="reflect"))
+        return predicted.tanh_()
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -54,8 +54,8 @@ class _InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.prelu(self.expand(x), self.expand_slope)
-        inner = self.project(F.prelu(self.depthwise(inner), self.depthwise_slope))
-        return inner.add_(x) if self.residual else inner
+        outer: Tensor = self.project(F.prelu(self.depthwise(inner), self.depthwise_slope))
+        return outer.add_(x) if self.residual else outer
 
 
 def _slopes(channels: int) -> nn.Parameter:

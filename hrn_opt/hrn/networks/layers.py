@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrn_opt.hrn.networks import winograd
 
+Border = Literal["zeros", "reflect"]
+
 
 class Conv(nn.Conv2d):
     """A convolution whose weights are always loaded: random ones would only cost time."""
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         pass
 
 
@@ -22,7 +26,7 @@ class Conv3x3(Conv):
     padding_mode: "zeros" or "reflect".
     """
 
-    def __init__(self, channels: int, out_channels: int, padding_mode: str = "zeros", bias: bool = True):
+    def __init__(self, channels: int, out_channels: int, padding_mode: Border = "zeros", bias: bool = True):
         super().__init__(channels, out_channels, 3, padding=1, padding_mode=padding_mode, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,7 +39,7 @@ class Conv3x3(Conv):
 class TransposedConv(nn.ConvTranspose2d):
     """A transposed convolution whose weights are always loaded."""
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         pass
 
 

@@ -45,7 +45,8 @@ class ReconNet(nn.Module):
         x = F.max_pool2d(x, 3, stride=2, padding=1)  # (B, 64, 56, 56)
         for stage in self.stages:
             x = stage(x)  # (B, 2048, 7, 7) at the end
-        return self.heads(x.mean(dim=(2, 3), keepdim=True)).flatten(1).float()  # (B, 257)
+        coefficients: Tensor = self.heads(x.mean(dim=(2, 3), keepdim=True))  # (B, 257, 1, 1)
+        return coefficients.flatten(1).float()  # (B, 257)
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,19 +24,21 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.conv2(self.conv1(x).relu_()).relu_()
-        return self.conv3(x).add_(shortcut).relu_()
+        widened: Tensor = self.conv3(x)
+        return widened.add_(shortcut).relu_()
 
 
 def stages(width: int) -> nn.ModuleList:
     """The four stages behind a stem of `width` channels; each halves the picture but the first."""
     modules = nn.ModuleList()
     channels = width
-    for stage, blocks in enumerate(BLOCKS_PER_STAGE):
+    for stage, count in enumerate(BLOCKS_PER_STAGE):
         inner = width << stage
-        modules.append(nn.Sequential())
-        for block in range(blocks):
-            modules[-1].append(Bottleneck(channels, inner, stride=2 if stage > 0 and block == 0 else 1))
+        blocks = nn.Sequential()
+        for block in range(count):
+            blocks.append(Bottleneck(channels, inner, stride=2 if stage > 0 and block == 0 else 1))
             channels = inner * EXPANSION
+        modules.append(blocks)
     return modules
 
 

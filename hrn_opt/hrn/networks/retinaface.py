@@ -74,8 +74,8 @@ class RetinaFace(nn.Module):
         """image: (B, 3, 512, 512) float32 RGB, less the ImageNet mean, over its deviation."""
         maps = self._pyramid(network_input(image, self.stem.weight))
         rows = [self._rows(level, features) for level, features in enumerate(maps)]
-        rows = torch.cat(rows, 1).float()  # (B, N, 6)
-        return RawFaces(rows[..., :2], rows[..., 2:])
+        table = torch.cat(rows, 1).float()  # (B, N, 6)
+        return RawFaces(table[..., :2], table[..., 2:])
 
     def _pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = F.max_pool2d(self.stem(x).relu_(), 3, stride=2, padding=1)  # (B, 64, 128, 128)

@@ -28,10 +28,11 @@ class S3FD(nn.Module):
         self.stages = nn.ModuleList()
         channels = 3
         for factor, count in STAGES:
-            self.stages.append(nn.ModuleList())
+            convs = nn.ModuleList()
             for _ in range(count):
-                self.stages[-1].append(Conv(channels, factor * width, 3, padding=1))
+                convs.append(Conv(channels, factor * width, 3, padding=1))
                 channels = factor * width
+            self.stages.append(convs)
         self.fc6 = Conv(channels, 16 * width, 3, padding=3)
         self.fc7 = Conv(16 * width, 16 * width, 1)
         self.conv6_1 = Conv(16 * width, 4 * width, 1)
@@ -57,7 +58,7 @@ class S3FD(nn.Module):
         grids = []
         x = network_input(image, self.fc7.weight)
         for index, stage in enumerate(self.stages):
-            for conv in stage:
+            for conv in stage.children():
                 x = conv(x).relu_()
             if index >= 2:
                 grids.append(_unit_length(x))
@@ -74,7 +75,7 @@ class S3FD(nn.Module):
 
 def _unit_length(x: Tensor) -> Tensor:
     # Summed in float32: half precision overflows at 256 squared activations.
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
     return x / (length + NORM_EPS).to(x.dtype)
 
 

@@ -40,7 +40,8 @@ class DoubleConv(nn.Module):
         self.conv2 = Conv3x3(out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x).relu_()).relu_()
+        twice: Tensor = self.conv2(self.conv1(x).relu_())
+        return twice.relu_()
 
 
 class DeRetouchNet(nn.Module):
@@ -75,7 +76,8 @@ class DeRetouchNet(nn.Module):
         for level in self.up:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
             x = level(torch.cat([skips.pop(), x], dim=1))  # twice the side; (B, 64, H, W) at the end
-        return self.out(x).float().sigmoid_()
+        layer: Tensor = self.out(x)
+        return layer.float().sigmoid_()
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ class Transforms:
     patches: Tensor
     tiles: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shapes = [tuple(matrix.shape) for matrix in (self.filters, self.patches, self.tiles)]
         if shapes != [(PATCH**2, 9), (PATCH**2, PATCH**2), (TILE**2, PATCH**2)]:
             raise ValueError(f"transforms have shapes {shapes}")

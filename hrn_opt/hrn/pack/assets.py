@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn.align.face_crop import five_points
@@ -110,7 +111,8 @@ def _recentred(mean_shape: np.ndarray) -> np.ndarray:
     """(N, 3) float32 mean shape round the origin, from (1, 3N) or (3N, 1)."""
     # PARITY: upstream rounds to float32 first and averages in float32, row after row; test_prepare pins it
     points = np.ascontiguousarray(mean_shape.astype(np.float32).reshape(-1, 3))
-    return points - np.mean(points[:_RECENTRED_VERTICES], axis=0, keepdims=True)
+    centred: NDArray[np.float32] = points - np.mean(points[:_RECENTRED_VERTICES], axis=0, keepdims=True)
+    return centred
 
 
 def _albedo(folder: Path) -> dict[str, np.ndarray]:
@@ -132,7 +134,8 @@ def _halved(maps: np.ndarray) -> np.ndarray:
     """(H/2, W/2, ...) means of 2 × 2 texels of (H, W, ...) float32, in the order of torch's bilinear interpolation."""
     half = np.float32(0.5)
     rows = half * maps[:, 0::2] + half * maps[:, 1::2]  # (H, W/2, ...)
-    return half * rows[0::2] + half * rows[1::2]
+    means: NDArray[np.float32] = half * rows[0::2] + half * rows[1::2]
+    return means
 
 
 def _halved_basis(basis: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
+from hrn_opt.hrn.networks.folding import NetworkClass
 from hrn_opt.hrn.pack import published
 
 
@@ -28,7 +29,7 @@ class NetworkSpec:
     move vertices by 1.7e-3 dm to save a twentieth of the time, and the detectors would move landmarks.
     """
 
-    network_class: type[nn.Module]
+    network_class: NetworkClass[nn.Module]
     from_official: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     file: str
     key: str | None

@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,9 @@ def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
-def _write(tensors: dict[str, Tensor], report: pack.PackReport, sources: Mapping[str, dict], folder: Path) -> None:
+def _write(
+    tensors: dict[str, Tensor], report: pack.PackReport, sources: Mapping[str, dict[str, Any]], folder: Path
+) -> None:
     """The prepared files into an empty folder, all on the disk before the manifest is written."""
     save_file(tensors, folder / prepared.TENSORS)
     (folder / prepared.TENSORS).chmod(0o644)  # it comes out private, and may be served to another user
@@ -94,7 +97,7 @@ def _write(tensors: dict[str, Tensor], report: pack.PackReport, sources: Mapping
 
 def _network_tensors(report: pack.PackReport) -> dict[str, Tensor]:
     """Every tensor of every network whose checkpoint is there, under its name; and the two learned strengths."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for file in dict.fromkeys(spec.file for spec in NETWORKS.values()):
         if file not in report.sizes:
             continue
@@ -107,7 +110,7 @@ def _network_tensors(report: pack.PackReport) -> dict[str, Tensor]:
     return tensors
 
 
-def _converted(network: str, spec: NetworkSpec, checkpoint: Mapping) -> dict[str, Tensor]:
+def _converted(network: str, spec: NetworkSpec, checkpoint: Mapping[Any, Any]) -> dict[str, Tensor]:
     state = pack.section(checkpoint, spec.key, spec.file)
     try:
         ours = spec.from_official(state)
@@ -116,7 +119,7 @@ def _converted(network: str, spec: NetworkSpec, checkpoint: Mapping) -> dict[str
     return {f"{network}.{name}": tensor.contiguous() for name, tensor in ours.items()}
 
 
-def _fingerprints(report: pack.PackReport) -> dict[str, dict]:
+def _fingerprints(report: pack.PackReport) -> dict[str, dict[str, Any]]:
     """Size, time of change and SHA-256 of each file of the pack."""
     return {
         path: {
@@ -137,7 +140,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _recorded_sources(folder: Path) -> Mapping[str, Mapping]:
+def _recorded_sources(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     """The fingerprints of the published files that `folder` was made from; empty where there are none."""
     try:
         return prepared.Manifest.read(folder).sources
@@ -153,23 +156,23 @@ def _is_usable(folder: Path) -> bool:
     return True
 
 
-def _unchanged_at_a_glance(report: pack.PackReport, known: Mapping[str, Mapping]) -> bool:
+def _unchanged_at_a_glance(report: pack.PackReport, known: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether sizes and times of change are those recorded."""
     now = {path: (size, (report.folder / path).stat().st_mtime_ns) for path, size in report.sizes.items()}
     return now == {path: (entry["size"], entry["mtime_ns"]) for path, entry in known.items()}
 
 
-def _remember(sources: Mapping[str, Mapping], folder: Path) -> None:
+def _remember(sources: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """New times of change in the manifest, so that the same files need not be hashed again."""
     with contextlib.suppress(OSError):  # only time is lost when the folder is not ours to write
         dataclasses.replace(prepared.Manifest.read(folder), sources=sources).write(folder)
 
 
-def _hashes(sources: Mapping[str, Mapping]) -> dict[str, str]:
+def _hashes(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {path: entry["sha256"] for path, entry in sources.items()}
 
 
-def _warn_of_changes(known: Mapping[str, Mapping], sources: Mapping[str, Mapping]) -> None:
+def _warn_of_changes(known: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Mapping[str, Any]]) -> None:
     # The publisher gives no hashes, so the first ones seen are the reference.
     before, now = _hashes(known), _hashes(sources)
     changed = [path for path in now if path in before and before[path] != now[path]]

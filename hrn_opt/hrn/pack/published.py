@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ FILES: Mapping[str, Part] = {
 }
 
 # Checkpoints hold training leftovers beside the weights; plain NumPy numbers among them are harmless to read.
-HARMLESS_GLOBALS = [
+HARMLESS_GLOBALS: list[Any] = [
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *((np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     np.ndarray,
@@ -129,7 +130,7 @@ def _listed(paths: list[str]) -> str:
     return f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'}"
 
 
-def load_checkpoint(path: Path) -> dict:
+def load_checkpoint(path: Path) -> dict[Any, Any]:
     """What a checkpoint holds: tensors on the CPU, mapped from the file where its format allows it.
 
     Nothing in the file is run: a pickle that holds more than tensors and plain values is refused.
@@ -149,7 +150,7 @@ def load_checkpoint(path: Path) -> dict:
     return content
 
 
-def section(checkpoint: Mapping, key: str | None, file_name: str) -> Mapping[str, Tensor]:
+def section(checkpoint: Mapping[Any, Any], key: str | None, file_name: str) -> Mapping[str, Tensor]:
     """The tensors of one network: under `key` of a checkpoint, or the whole of it; `module.` is cut from names."""
     if key is not None and key not in checkpoint:
         raise PackIncomplete(f"{file_name} has no {key!r}; {REMEDY}.")
@@ -163,7 +164,7 @@ def section(checkpoint: Mapping, key: str | None, file_name: str) -> Mapping[str
     }
 
 
-def scalar(checkpoint: Mapping, key: str, file_name: str) -> Tensor:
+def scalar(checkpoint: Mapping[Any, Any], key: str, file_name: str) -> Tensor:
     """(1,) float32, one of the checkpoint's two learned strengths."""
     value = checkpoint.get(key)
     if value is None:

@@ -37,7 +37,8 @@ def mid_deformation(network: nn.Module, alpha: Tensor, position: Tensor, texture
     """
     large = (position, (texture - 0.5) * 2, mask)
     *inputs, small_mask = (F.interpolate(values, (DEFORMATION_PX, DEFORMATION_PX), mode="bilinear") for values in large)
-    return network(torch.cat(inputs, 1)) * NETWORK_GAIN * alpha * small_mask
+    predicted: Tensor = network(torch.cat(inputs, 1))
+    return predicted * NETWORK_GAIN * alpha * small_mask
 
 
 def high_displacement(
@@ -50,7 +51,8 @@ def high_displacement(
     """
     enlarged = F.interpolate(deformation, (UV_PX, UV_PX), mode="bilinear")
     inputs = torch.cat([position, (texture - 0.5) * 2, enlarged], 1)
-    return network(inputs) * NETWORK_GAIN * beta * mask
+    predicted: Tensor = network(inputs)
+    return predicted * NETWORK_GAIN * beta * mask
 
 
 def detail_normals(position: Tensor, normals: Tensor, displacement: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -85,7 +86,9 @@ def upsample_texture(
     return UVTexture(rgb, visibility)
 
 
-def _rows(patch: PhotoPatch, photo_xy: Tensor, low: Tensor, size: int, start: int, stop: int):
+def _rows(
+    patch: PhotoPatch, photo_xy: Tensor, low: Tensor, size: int, start: int, stop: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     own = patch.sample(resample_rows(photo_xy, size, start, stop))  # (3, R, size)
     maps = resample_rows(low, size, start, stop)
     colour = maps[:3].addcmul_(own, maps[3:]).round_().clamp_(0, 255).to(torch.uint8)
