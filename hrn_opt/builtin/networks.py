@@ -278,7 +278,8 @@ class RegionCrops:
         image_xy = self.centre[:, :, None] + offsets @ self.axes.transpose(-1, -2)  # (B, R, 256, 2)
         grid = (image_xy * (2 / MESH_INPUT_PX) - 1).view(batch, count * CROP_CELLS, CROP_CELLS, 2)
         sampled = F.grid_sample(features, grid, align_corners=False)  # (B, C, R·16, 16)
-        # PARITY: MediaPipe has no half-covered border: whatever lies past the outermost cell centres is zero.
+        # PARITY: MediaPipe has no half-covered border: whatever lies past the outermost cell centres is zero;
+        # test_networks.py pins it.
         limit = 1 - 1 / grid.new_tensor([width, height])
         inside = (grid.abs() <= limit).all(dim=-1).unsqueeze(1)
         regions: Tensor = (sampled * inside).unflatten(2, (count, CROP_CELLS))  # (B, C, R, 16, 16)

@@ -21,8 +21,7 @@ class OfficialUVRaster:
     """The pack's UV layout, rasterised once.
 
     corners: (T, 3) int64, the vertices of the triangle at each covered texel.
-    weights: (T, 3) float32; PARITY: they
-    do not sum to exactly 1.
+    weights: (T, 3) float32; PARITY: they do not sum to exactly 1; test_uv.py pins it.
     texels: (T,) int64 flat numbers of the covered texels of 256².
     """
 
@@ -79,7 +78,7 @@ def _official_taps(positions: Tensor, height: int, width: int) -> list[tuple[Ten
 def vertex_sampler(uv: Tensor, size: int) -> SparseMap:
     """The map that reads a (size², C) UV map at every vertex, by the published rule.
 
-    uv: (N, 2) float32 in 0..1, v up. PARITY: rows are swapped as in `unwrap`.
+    uv: (N, 2) float32 in 0..1, v up. PARITY: rows are swapped as in `unwrap`; test_uv.py pins it.
     """
     u, v = (uv * size).unbind(1)
     left, down = u.floor(), v.floor()

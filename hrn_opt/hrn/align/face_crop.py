@@ -105,7 +105,8 @@ def _fit(points: np.ndarray, standard: np.ndarray) -> tuple[np.ndarray, float]:
     """Shift (2,) and scale of the affine camera that takes the standard points (5, 3) to points (5, 2).
 
     PARITY: x and y are solved as one system of ten equations though they are independent. Two systems of five give
-    the same up to rounding, but the crop's offset is then cut to whole pixels, and rounding can decide it.
+    the same up to rounding, but the crop's offset is then cut to whole pixels, and rounding can decide it;
+    test_face_crop.py pins it.
     """
     system = np.zeros((2 * len(standard), 8))
     system[0::2, 0:3] = system[1::2, 4:7] = standard

@@ -66,7 +66,7 @@ def uv_fragments(uv: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]],
 
 def screen_points(uv: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """(N, 2) float32 in PyTorch3D's screen frame: x left, y up, both -1..1, of UVs (N, 2)."""
-    # PARITY: upstream doubles and shifts in the file's own dtype, then rounds to float32; test_pytorch3d_uv pins it
+    # PARITY: upstream doubles and shifts in the file's own dtype, then rounds to float32; test_pytorch3d_uv.py pins it
     centred = uv * 2 - 1
     return np.stack([-centred[:, 0], centred[:, 1]], 1).astype(np.float32)
 
@@ -125,7 +125,8 @@ def _covered(
 def _barycentrics(corners: NDArray[np.float32], point: Pair) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(C, 3) float32 barycentrics of points, an (x, y) pair of (C,), in triangles (C, 3, 2), and which are inside."""
     a, b, c = ((corners[:, k, 0], corners[:, k, 1]) for k in range(3))
-    # PARITY: areas of ±1e-8 and less are skipped, and all others divide with 1e-8 added, so they sum to almost 1
+    # PARITY: areas of ±1e-8 and less are skipped, and all others divide with 1e-8 added, so they sum to almost 1;
+    # test_pytorch3d_uv.py pins it.
     area = edge_function(c, a, b)
     divisor = (area.astype(np.float64) + AREA_EPSILON).astype(np.float32)
     divisor[divisor == 0] = np.nan  # only where the area is skipped anyway

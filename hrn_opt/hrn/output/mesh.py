@@ -22,8 +22,8 @@ def face_mesh(vertices: Tensor, assets: Assets) -> Mesh:
 def output_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     """(N, 3) unit normals, each triangle counted alike; (0, 0, 1) where there is no area.
 
-    PARITY: unlike the normals for shading, these take every triangle round a vertex. Source: estimate_normals in the
-    official utils.py.
+    PARITY: unlike the normals for shading, these take every triangle round a vertex; test_mesh.py pins it. Source:
+    estimate_normals in the official utils.py.
     """
     a, b, c = vertices[triangles].unbind(1)
     forward = vertices.new_tensor([0.0, 0.0, 1.0])
@@ -48,7 +48,7 @@ def photo_camera(placement: Placement, working: WorkingPhoto) -> Camera:
         dtype=torch.float64,
     )
     # PARITY: upstream renders with pixel centres at +0.5 but unwraps with centres on whole numbers. The texture is
-    # fitted through the renderer, so its convention lays the face over the photo.
+    # fitted through the renderer, so its convention lays the face over the photo; test_mesh.py pins it.
     corners = torch.tensor([[0.0, 0.0], [CROP_PX, CROP_PX]], dtype=torch.float64)
     low, high = placement.to_photo(corners, working.photo_size_hw)
     scale = (high - low) / CROP_PX

@@ -109,7 +109,7 @@ def _morphable_model(folder: Path) -> dict[str, np.ndarray]:
 
 def _recentred(mean_shape: np.ndarray) -> np.ndarray:
     """(N, 3) float32 mean shape round the origin, from (1, 3N) or (3N, 1)."""
-    # PARITY: upstream rounds to float32 first and averages in float32, row after row; test_prepare pins it
+    # PARITY: upstream rounds to float32 first and averages in float32, row after row; test_prepare.py pins it
     points = np.ascontiguousarray(mean_shape.astype(np.float32).reshape(-1, 3))
     centred: NDArray[np.float32] = points - np.mean(points[:_RECENTRED_VERTICES], axis=0, keepdims=True)
     return centred

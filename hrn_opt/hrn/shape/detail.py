@@ -70,7 +70,7 @@ def detail_normals(position: Tensor, normals: Tensor, displacement: Tensor) -> T
 def _grid_normals(position: Tensor) -> Tensor:
     """(B, 3, H, W) normals of the triangulated grid of positions (B, 3, H, W), 0 in its margin.
 
-    PARITY: x and y have the sign that the published triangles give them, turned round.
+    PARITY: x and y have the sign that the published triangles give them, turned round; test_detail.py pins it.
     """
     height, width = position.shape[2:]
     rows, columns = slice(MARGIN_Y, height - 1 - MARGIN_Y), slice(MARGIN_X, width - 1 - MARGIN_X)
