@@ -154,8 +154,7 @@ class _Process:
 
     ready: what it said once loaded.
     seconds: of each run.
-    memory_over_time: (seconds, resident MB) of the run that
-    was watched.
+    memory_over_time: (seconds, resident MB) of the run that was watched.
     memory_mb, uv_calls, result: known once collected.
     """
 

@@ -59,8 +59,7 @@ class OfficialModel:
     """FaceReconModel on a published pack.
 
     steps: which parts are ours.
-    prepared: the same pack, prepared; the layout's stand-in and our networks come from
-    there.
+    prepared: the same pack, prepared; the layout's stand-in and our networks come from there.
     uv_calls: rasterisations of the UV layout so far.
     """
 

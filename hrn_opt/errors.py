@@ -69,8 +69,7 @@ class PhotoTooLarge(InputError):
     """More than may be decoded.
 
     reason: "bytes", "pixels" or "parts" (a JPEG's scans, a TIFF's strips).
-    most: how many of them may be; of bytes
-    and pixels in millions.
+    most: how many of them may be; of bytes and pixels in millions.
     """
 
     value_names = ("photo", "reason", "most")

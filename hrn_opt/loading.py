@@ -29,14 +29,13 @@ def load(
 ) -> Reconstructor:
     """A model, ready to reconstruct; `.name` says which one "auto" picked.
 
-    model: "builtin", the embedded model; "hrn", the pack that `hrn-opt fetch` prepared; a folder with a pack,
-    published (prepared once, into the cache) or prepared; "auto": HRN when its
-    prepared pack is there with its detectors, else builtin.
+    model: "builtin", the embedded model; "hrn", the pack that `hrn-opt fetch` prepared; a folder with a pack, published
+    (prepared once, into the cache) or prepared; "auto": HRN when its prepared pack is there with its detectors, else
+    builtin.
     device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
-    precision: of HRN's two large networks: "fp32",
-    "bf16", "fp16"; "auto" is fp32 on a CPU, for the published result, and fp16 on CUDA.
-    memory: how many GiB of the device HRN may take, or "auto"; what does not fit waits on the CPU or in
-    offload_folder.
+    precision: of HRN's two large networks: "fp32", "bf16", "fp16"; "auto" is fp32 on a CPU, for the published result,
+    and fp16 on CUDA.
+    memory: how many GiB of the device HRN may take, or "auto"; what does not fit waits on the CPU or in offload_folder.
     The embedded model runs on the CPU in float32 within 1 GB whatever the machine has, and takes no other choice.
     """
     model = best_model() if model == "auto" else model

@@ -135,10 +135,9 @@ class Reconstructor:
         want: how much work is done.
         texture_size: 512 to 4096; HRN also 256.
         faces: from an earlier `find` of this photo, to spare that stage.
-        stop: raises Stopped before the next stage,
-        or the turntable's next picture.
-        hints: what is known of the face already; with its landmarks there is nothing to find.
-        Options and the face number are checked before any work. Raises FaceUnusable where no likeness could come.
+        stop: raises Stopped before the next stage, or the turntable's next picture.
+        hints: what is known of the face already; with its landmarks there is nothing to find. Options and the face
+        number are checked before any work. Raises FaceUnusable where no likeness could come.
         """
         want, size, hints = Want.parse(want), self._checked_size(texture_size), self._checked_hints(hints)
         photo = open_photo(photo)

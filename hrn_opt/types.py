@@ -293,8 +293,7 @@ class Reconstruction:
     advice: what to do better.
 
     From HRN only, on the CPU, float32 and as published: coefficients: (257,).
-    texture_256: (256, 256, 3) RGB,
-    0..1 before clipping.
+    texture_256: (256, 256, 3) RGB, 0..1 before clipping.
     deformation: (3, 64, 64) and displacement: (1, 256, 256), decimetres.
     mask_source: where the skin mask came from: "graph", "onnx", "outline" or "caller".
     """

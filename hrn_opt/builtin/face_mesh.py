@@ -34,8 +34,7 @@ class CanonicalFace:
     subdivide: control points (468, C) → surface (7257, C).
     seams: surface vertices duplicated along UV seams.
     uv: (M, 2) float32, v up, one per output vertex.
-    outline_distance: (M,) float32, how far inside the face's outline
-    each output vertex lies, in UV units.
+    outline_distance: (M,) float32, how far inside the face's outline each output vertex lies, in UV units.
     """
 
     canonical: Tensor

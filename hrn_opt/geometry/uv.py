@@ -23,8 +23,8 @@ class UVRaster:
     """Which vertices each texel lies between.
 
     size: texels a side.
-    map: from vertices (N, C) to texels (size², C); 0 far from any triangle, and continued by
-    a neighbouring triangle's rim over a gutter of a few texels.
+    map: from vertices (N, C) to texels (size², C); 0 far from any triangle, and continued by a neighbouring triangle's
+    rim over a gutter of a few texels.
     covered: (size, size) bool, the gutter left out.
     """
 

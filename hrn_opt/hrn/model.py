@@ -39,8 +39,7 @@ class Aligned:
 
     working: the photo that the crops were cut from.
     skin: (1, 1, 224, 224) 0..1.
-    target: (1, 3, 224, 224) 0..1,
-    what the texture fit should meet.
+    target: (1, 3, 224, 224) 0..1, what the texture fit should meet.
     mask_source: where the skin mask came from.
     """
 

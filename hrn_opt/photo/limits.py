@@ -16,8 +16,8 @@ class PhotoLimits:
     """What may be opened.
 
     max_bytes: of the encoded file.
-    max_pixels: width · height; the default keeps decoding under 1 GB and lies
-    below the 89 megapixels from which Pillow itself warns.
+    max_pixels: width · height; the default keeps decoding under 1 GB and lies below the 89 megapixels from which Pillow
+    itself warns.
     min_side_px: of the shorter side.
     """
 

@@ -47,9 +47,9 @@ def open_photo(source: PhotoSource, *, name: str | None = None, limits: PhotoLim
     source: a path, the bytes of a picture file, a binary file object, a PIL image, a Photo (returned as it is), or an
     array of shape (H, W), (H, W, 3) or (H, W, 4), uint8 or float in 0..1. A C-contiguous (H, W, 3) uint8 array is
     used without a copy: leave it unchanged while the photo is in use.
-    name: what outputs are named after; by default the file's name, else "photo".
-    Of an animation the first frame is taken. An embedded colour profile is converted to sRGB. Transparency is laid
-    over white: the colours under it are arbitrary, and black would leave a dark rim round a cut-out portrait.
+    name: what outputs are named after; by default the file's name, else "photo". Of an animation the first frame is
+    taken. An embedded colour profile is converted to sRGB. Transparency is laid over white: the colours under it are
+    arbitrary, and black would leave a dark rim round a cut-out portrait.
     """
     if isinstance(source, Photo):
         return replace(source, name=name) if name else source

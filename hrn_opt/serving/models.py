@@ -72,8 +72,7 @@ class Models:
     """The models of this machine.
 
     default: what "auto" stands for.
-    warm_photo: worked through once by every model that is loaded, so that no
-    visitor waits for what happens only once.
+    warm_photo: worked through once by every model that is loaded, so that no visitor waits for what happens only once.
     device, memory, offload_folder: as for `hrn_opt.load`; HRN only.
     """
 

@@ -93,8 +93,8 @@ class GraphNetwork(GraphProgram):
     def forward(self, image_rgb: Tensor) -> Tensor:
         """Skin mask of one crop.
 
-        image_rgb: (224, 224, 3) uint8, any device.
-        Returns (224, 224) float32, 0 (no skin) to 255 (skin), on the network's device.
+        image_rgb: (224, 224, 3) uint8, any device. Returns (224, 224) float32, 0 (no skin) to 255 (skin), on the
+        network's device.
         """
         if tuple(image_rgb.shape) != (SIZE_PX, SIZE_PX, 3) or image_rgb.dtype != torch.uint8:
             got = f"{tuple(image_rgb.shape)} {image_rgb.dtype}"

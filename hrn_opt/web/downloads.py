@@ -21,8 +21,7 @@ _JPEG_QUALITY = 92
 class Downloads:
     """texture: PNG.
 
-    everything: a zip of all the other files.
-    None: what the reconstruction does not have.
+    everything: a zip of all the other files. None: what the reconstruction does not have.
 
     scene: GLB with the texture inside, unlit.
     clay: GLB, grey, lit.

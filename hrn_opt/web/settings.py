@@ -20,14 +20,12 @@ _FORM_BYTES = 100_000  # round the file of an upload
 class ServingSettings:
     """host, port: where to listen.
 
-    users: who may; none for everybody who reaches the address, which must then be
-    this machine's own, or `public`.
+    users: who may; none for everybody who reaches the address, which must then be this machine's own, or `public`.
     model, device, memory, offload_folder: as for `hrn_opt.load`.
 
     concurrency: photos at once, each with a model of its own.
     most_jobs: running and waiting.
-    deadline_s: a photo's
-    longest time, waiting included.
+    deadline_s: a photo's longest time, waiting included.
     max_upload_mb, max_megapixels: of a photo, looked at before it is decoded.
     kept_s: how long photos and results stay at most.
     log_memory: write memory every so many photos; 0 for never.

@@ -41,8 +41,7 @@ class PackSize:
     width: of the networks.
     pyramid: RetinaFace's channels.
     hidden: of the box regressor.
-    albedo_rows: rows of the albedo basis that differ
-    from 0 (the file has holes elsewhere).
+    albedo_rows: rows of the albedo basis that differ from 0 (the file has holes elsewhere).
     junk_values: floats of training leftovers in pytorch_model.pt.
     """
 

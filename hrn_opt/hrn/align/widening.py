@@ -92,8 +92,8 @@ def face_flow(
 ) -> np.ndarray:
     """(h, w, 2) float64: where in the crop each pixel takes its colour from, less its own place; x and y in crop px.
 
-    box, points: the face's box and its 106 points (106, 2) in pixels of the enlarged crop.
-    Towards the face's middle, and only round its contour, away from brows, eyes, nose and mouth.
+    box, points: the face's box and its 106 points (106, 2) in pixels of the enlarged crop. Towards the face's middle,
+    and only round its contour, away from brows, eyes, nose and mouth.
     """
     rows, columns = (linear_taps(large, small) for large, small in zip(large_hw, crop_hw, strict=True))
     square = _flow_square(box, large_hw)

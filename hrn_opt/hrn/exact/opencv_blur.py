@@ -15,8 +15,7 @@ def blurred_at(mask: np.ndarray, size: int, rows: np.ndarray, columns: np.ndarra
     """(R, C) uint8: what cv2.GaussianBlur(mask, (size, size), 0) holds at rows × columns.
 
     mask: (H, W) bool, True standing for 255.
-    size: odd, 9 or more (below, OpenCV has kernels of its own).
-    Every sum stays below 2²⁴, so float32 is exact.
+    size: odd, 9 or more (below, OpenCV has kernels of its own). Every sum stays below 2²⁴, so float32 is exact.
     """
     height, width = mask.shape
     down, across = _weights(rows, size, height), _weights(columns, size, width)

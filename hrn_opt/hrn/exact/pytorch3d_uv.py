@@ -46,9 +46,8 @@ def uv_fragments(uv: NDArray[np.floating[Any]], faces: NDArray[np.integer[Any]],
     """The layout of a mesh with one UV per vertex, as PyTorch3D rasterises it behind HRN's wrapper.
 
     uv: (N, 2) float32 or float64, u right, v up; its own dtype matters to the last bit.
-    faces: (F, 3) integers.
-    A texel belongs to a triangle when its centre is strictly inside; where several contain it, to the one of the
-    lowest (depth, number).
+    faces: (F, 3) integers. A texel belongs to a triangle when its centre is strictly inside; where several contain it,
+    to the one of the lowest (depth, number).
     """
     corners = screen_points(uv)[faces]  # (F, 3, 2)
     found = [_covered(corners, chunk, size) for chunk in _chunks(corners, size)]

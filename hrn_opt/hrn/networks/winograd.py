@@ -76,8 +76,7 @@ def conv3x3(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """F.conv2d(padded, weight, bias), to four times its rounding error.
 
     padded: (B, C, H + 2, W + 2) float32 channels_last, H and W multiples of 4.
-    weight: (K, C, 3, 3).
-    Returns (B, K, H, W) channels_last.
+    weight: (K, C, 3, 3). Returns (B, K, H, W) channels_last.
     """
     batch, channels, height, width = padded.shape[0], padded.shape[1], padded.shape[2] - 2, padded.shape[3] - 2
     transforms, out_channels = _transforms(), weight.shape[0]

@@ -28,8 +28,8 @@ class TexelMesh:
     """The 256² texels of a layout as a mesh.
 
     layout: of UV_PX a side.
-    faces: (F, 3) int64 over flat texel numbers, wound as the mesh's own triangles; only
-    where all four texels are covered and no border of the mesh runs between them.
+    faces: (F, 3) int64 over flat texel numbers, wound as the mesh's own triangles; only where all four texels are
+    covered and no border of the mesh runs between them.
     """
 
     layout: UVRaster

@@ -82,8 +82,7 @@ class PackReport:
     """What a folder holds of the published pack.
 
     sizes: bytes of each file found, by its path in the pack.
-    missing: the files not there, none of them needed to
-    reconstruct from landmarks.
+    missing: the files not there, none of them needed to reconstruct from landmarks.
     """
 
     folder: Path

@@ -59,9 +59,8 @@ def detail_normals(position: Tensor, normals: Tensor, displacement: Tensor) -> T
     """(B, 3, 256, 256) normals of the displaced surface.
 
     position, normals: (B, 3, 256, 256) of the coarse surface, viewer's frame.
-    displacement: (B, 1, 256, 256).
-    The coarse normals keep their values where nothing is displaced: only the change that the displacement makes to
-    the grid's own normals is added.
+    displacement: (B, 1, 256, 256). The coarse normals keep their values where nothing is displaced: only the change
+    that the displacement makes to the grid's own normals is added.
     """
     flat, raised = _grid_normals(position), _grid_normals(position + displacement * normals)
     return raised + (normals - flat)

@@ -43,8 +43,8 @@ class MorphableModel:
     albedo_mean: (256·256·3,), 0..255.
     albedo_basis: (80, 256·256·3); may be stored in half precision.
     triangles: (F, 3) int64.
-    point_faces: (N, 8) int64, triangles round each vertex, F where fewer.
-    Means and bases may lie on another device than the rest, to which only the sums go.
+    point_faces: (N, 8) int64, triangles round each vertex, F where fewer. Means and bases may lie on another device
+    than the rest, to which only the sums go.
     """
 
     mean_shape: Tensor
