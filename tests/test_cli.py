@@ -287,7 +287,8 @@ def test_hrn_from_photo_to_report(prepared_pack, example_photo, tmp_path, capsys
     (done,) = report["reconstructed"]
     assert (done["mask_source"], done["texture_px"]) == ("graph", 256) and done["vertices"] > 1000
     assert [stage["stage"] for stage in done["stages"]] == ["align", "shape", "detail", "texture", "assemble"]
-    assert Image.open(tmp_path / "astronaut.png").size == (256, 256)
+    with Image.open(tmp_path / "astronaut.png") as texture:
+        assert texture.size == (256, 256)
 
 
 class Terminal:
