@@ -247,7 +247,8 @@ def test_a_reader_that_goes_leaves_the_work_done(tmp_path, arguments):
     process = subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
     process.stdout.close()
-    assert (process.stderr.read(), process.wait(60)) == (b"", 0)
+    with process.stderr:
+        assert (process.stderr.read(), process.wait(60)) == (b"", 0)
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {f"{number}.png" for number in range(6)}
 
 

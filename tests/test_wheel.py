@@ -133,7 +133,7 @@ def test_the_page_is_served(core, example_photo):
 def answer(address: str) -> bytes | None:
     """What is answered; None while nobody does."""
     try:
-        with urllib.request.urlopen(address, timeout=30) as response:
+        with urllib.request.urlopen(address, timeout=60) as response:
             return response.read()
     except (urllib.error.URLError, ConnectionError):
         return None

@@ -25,7 +25,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Address of a running page, and the folder that holds its temporary files."""
+    """A running page."""
     with serving(tmp_path_factory.mktemp("page")) as served:
         yield served
 
@@ -35,7 +35,7 @@ def open_page(chromium, server):
     """Opens the page at a size; afterwards nothing may have been asked of another machine."""
     contexts, hosts = [], set()
 
-    def open_at(viewport, address=server[0], **options):
+    def open_at(viewport, address=server.address, **options):
         context = chromium.new_context(**{"viewport": viewport, "accept_downloads": True, "locale": "en-US", **options})
         context.set_default_timeout(ANSWERS_WITHIN_MS)
         contexts.append(context)

@@ -10,6 +10,7 @@ from PIL import Image, ImageChops, ImageOps
 
 from tests.browser.visits import (
     DESKTOP,
+    GIVES_UP_AFTER_S,
     PHONE,
     ROOT,
     begin_turntable,
@@ -18,7 +19,8 @@ from tests.browser.visits import (
     pixels_of,
     serving,
     show_tab,
-    wait_until_free,
+    want_everything,
+    work_until_free,
 )
 
 pytestmark = pytest.mark.browser
@@ -55,10 +57,10 @@ def _fills_the_viewer(picture):
     assert abs((left + right) / 2 - picture.width / 2) < 0.1 * picture.width
 
 
-def _wait_for_picture(page, canvas, wait_s=20):
+def _wait_for_picture(page, canvas):
     """The 3D view shows many colours; an empty one has a single colour, and its frame and buttons some dozens."""
-    until = time.monotonic() + wait_s
-    while time.monotonic() < until:
+    gives_up_at = time.monotonic() + GIVES_UP_AFTER_S
+    while time.monotonic() < gives_up_at:
         colours = pixels_of(canvas).getcolors(maxcolors=1 << 20)
         if len(colours) > 1000:
             return
@@ -140,24 +142,22 @@ def test_leaving_deletes_what_was_made(open_page, server, example_photo):
     give(page, example_photo)
     create(page)
     page.get_by_text("Done in").wait_for()
-    assert list(server[1].glob("hrn_opt_*/*/*/astronaut.glb")) and list(server[1].glob("hrn_opt_*/*/outlined.jpg"))
-    page.close()
 
     def left():
-        return [
-            path for kind in ("*/*/astronaut.glb", "*/outlined.jpg") for path in server[1].glob(f"hrn_opt_*/{kind}")
-        ]
+        return [list(server.folder.glob(f"hrn_opt_*/{kind}")) for kind in ("*/*/astronaut.glb", "*/outlined.jpg")]
 
-    until = time.monotonic() + 20
-    while left() and time.monotonic() < until:
+    assert all(left())
+    page.close()
+    gives_up_at = time.monotonic() + GIVES_UP_AFTER_S
+    while any(left()) and time.monotonic() < gives_up_at:
         time.sleep(0.2)
-    assert not left()
+    assert not any(left())
 
 
 def test_the_server_fetches_nothing_for_others(open_page, server):
     page = open_page(DESKTOP)
     for route in ("file=http://127.0.0.1:9/x", "proxy=http://127.0.0.1:9/x"):
-        assert page.request.get(f"{server[0]}/gradio_api/{route}").status == 404
+        assert page.request.get(f"{server.address}/gradio_api/{route}").status == 404
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +219,9 @@ def test_all_faces_at_once(open_page, group_photo):
     name, red, blue = _texture_colour(page)
     assert name == "group-face1.png" and red > blue
     page.locator("#shown-face label").nth(1).click()
-    page.locator("#get-texture a[download='group-face2.png']").or_(page.locator("#get-texture")).first.wait_for()
-    page.wait_for_timeout(1000)
-    name, red, blue = _texture_colour(page)
+    gives_up_at = time.monotonic() + GIVES_UP_AFTER_S
+    while name == "group-face1.png" and time.monotonic() < gives_up_at:
+        name, red, blue = _texture_colour(page)
     assert name == "group-face2.png" and blue > red
     with page.expect_download() as download:
         page.locator("#get-everything").click()
@@ -248,12 +248,18 @@ def test_a_chinese_browser_gets_a_chinese_page(open_page, example_photo, tmp_pat
     page.locator(".note.failed", has_text="不是可识别的图片").wait_for()
 
 
+KEPT = "localStorage.getItem('hrn_opt.choices')"
+KEPT_ANEW = f"before => {KEPT} !== before"
+
+
 def test_the_choices_come_back(open_page):
     page = open_page(DESKTOP)
     page.locator("#choices button").first.click()
     page.locator("#texture-size label", has_text="512").click()
+    page.wait_for_function(KEPT_ANEW, arg=None)
+    kept = page.evaluate(KEPT)
     page.locator("#want label", has_text="Texture only").click()
-    page.wait_for_timeout(500)
+    page.wait_for_function(KEPT_ANEW, arg=kept)
     page.reload()
     page.locator("#create").wait_for()
     page.locator("#choices button").first.click()
@@ -275,12 +281,12 @@ def test_the_texture_alone_has_no_mesh(open_page, example_photo):
 def test_cancel_frees_the_machine_and_the_next_photo_runs(open_page, server, example_photo):
     page = open_page(DESKTOP)
     begin_turntable(page, example_photo)
-    turntable_s = wait_until_free(page, server[0])
+    whole_work = work_until_free(page, server)
     create(page)
     page.locator(".stages .done", has_text="Unwrap").wait_for()
     page.locator("#cancel").click()
     page.locator(".note", has_text="Stopped").wait_for()
-    assert wait_until_free(page, server[0]) < turntable_s / 3
+    assert work_until_free(page, server) < whole_work / 3
     page.locator("#cancel:disabled").wait_for()
     page.locator("#want label", has_text="Texture only").click()
     create(page)
@@ -290,12 +296,12 @@ def test_cancel_frees_the_machine_and_the_next_photo_runs(open_page, server, exa
 def test_reload_during_a_run_frees_the_machine(open_page, server, example_photo):
     page = open_page(DESKTOP)
     begin_turntable(page, example_photo)
-    turntable_s = wait_until_free(page, server[0])
+    whole_work = work_until_free(page, server)
     create(page)
     page.locator(".stages .done", has_text="Unwrap").wait_for()
     page.evaluate("localStorage.clear()")
     page.reload()
-    assert wait_until_free(page, server[0]) < turntable_s / 2
+    assert work_until_free(page, server) < whole_work / 2
     page.locator("#create").wait_for()
     give(page, example_photo)
     create(page)
@@ -303,14 +309,14 @@ def test_reload_during_a_run_frees_the_machine(open_page, server, example_photo)
 
 
 def test_a_second_click_runs_nothing_twice(open_page, server, example_photo):
-    before = set(server[1].glob("hrn_opt_*/*/0"))
+    before = set(server.folder.glob("hrn_opt_*/*/0"))
     page = open_page(DESKTOP)
     give(page, example_photo)
     page.locator("#outlined img").wait_for()
     page.locator("#create").dblclick()
     page.get_by_text("Done in").wait_for()
-    page.wait_for_timeout(1500)
-    assert len(set(server[1].glob("hrn_opt_*/*/0")) - before) == 1
+    work_until_free(page, server)
+    assert len(set(server.folder.glob("hrn_opt_*/*/0")) - before) == 1
 
 
 def test_two_tabs_at_once(open_page, example_photo, group_photo):
@@ -327,8 +333,8 @@ def test_two_tabs_at_once(open_page, example_photo, group_photo):
 
 
 def test_a_full_queue_says_so(open_page, example_photo, tmp_path):
-    with serving(tmp_path, "--most-jobs", "1") as (address, _):
-        first, second = open_page(DESKTOP, address), open_page(DESKTOP, address)
+    with serving(tmp_path, "--most-jobs", "1") as served:
+        first, second = open_page(DESKTOP, served.address), open_page(DESKTOP, served.address)
         give(second, example_photo)
         second.locator("#outlined img").wait_for()
         begin_turntable(first, example_photo)
@@ -384,40 +390,29 @@ def test_everything_has_a_name_and_nothing_leaves_the_machine(open_page, server,
         for kind in ("img:visible", "button:visible", "canvas"):
             assert page.locator(kind).evaluate_all(NAMELESS) == [], (tab, kind)
     assert page.locator("#outlined img").get_attribute("alt") == "找到的人脸"
-    assert all(url.startswith((server[0], "data:", "blob:")) for url in asked), asked
+    assert all(url.startswith((server.address, "data:", "blob:")) for url in asked), asked
 
 
 WATCH_FIRST_PROGRESS = """() => {
     const note = document.querySelector('#progress'), before = note.innerText;
     document.querySelector('#create').addEventListener('click', () => {
-        const began = performance.now();
         new MutationObserver((_, observer) => {
             if (note.innerText === before) return;
-            window.delay = performance.now() - began;
+            window.doneAtFirst = note.querySelectorAll('.done').length;
             observer.disconnect();
         }).observe(note, {subtree: true, childList: true, characterData: true});
     }, {once: true});
 }"""
 
 
-def test_the_page_stays_quick_while_a_photo_computes(open_page, server, example_photo):
-    """First paint within 2 s, first progress within 200 ms of the click, and pages within 300 ms, as far as medians
-    and 95 of 100 go.
-    """
-    delays, loads, paints = [], [], []
-    for _ in range(5):
-        page = open_page(DESKTOP)  # a fresh one: an older one's viewer is drawn by the processor, and takes all of it
-        give(page, example_photo)
-        page.locator("#outlined img").wait_for()
-        page.evaluate(WATCH_FIRST_PROGRESS)
-        create(page)
-        while "Done in" not in page.locator("#progress").inner_text():
-            began = time.perf_counter()
-            assert page.request.get(server[0]).ok
-            loads.append(time.perf_counter() - began)
-        delays.append(page.evaluate("window.delay"))
-        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-        page.close()
-    assert sorted(delays)[2] <= 200, delays
-    assert sorted(paints)[2] <= 2000, paints
-    assert not loads or sorted(loads)[int(0.95 * len(loads))] <= 0.3, loads
+def test_the_page_tells_and_answers_while_a_photo_computes(open_page, server, example_photo):
+    """The first progress comes before the first stage ends, and others get the page before the last one does."""
+    page, answers = open_page(DESKTOP), 0
+    want_everything(page, example_photo)
+    page.evaluate(WATCH_FIRST_PROGRESS)
+    create(page)
+    while "Done in" not in page.locator("#progress").inner_text():
+        assert page.request.get(server.address).ok
+        answers += page.request.get(f"{server.address}/healthz").json()["jobs"] > 0
+    assert page.evaluate("window.doneAtFirst") == 0
+    assert answers > 6  # stages: a page that computes itself answers once after each

@@ -87,7 +87,8 @@ def test_made_only_when_wanted(model, example_photo, made, want, times):
 def test_export(tmp_path, monkeypatch, model, example_photo, made):
     result = model.reconstruct(example_photo, want=export.want_for(["turntable"]), texture_size=512)
     (path,) = export.write(result, tmp_path, "turntable", stem="a")
-    assert path.name == "a.turntable.webp" and Image.open(path).n_frames == 58
+    with Image.open(path) as turntable:
+        assert path.name == "a.turntable.webp" and turntable.n_frames == 58
     with pytest.raises(OptionInvalid, match='want="turntable"'):
         export.write(reconstruction(), tmp_path / "new", ("png", "turntable"))
     assert not (tmp_path / "new").exists()

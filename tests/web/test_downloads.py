@@ -37,9 +37,13 @@ def test_every_file_of_a_detailed_face_is_written(tmp_path):
     paths = {field.name: getattr(downloads, field.name) for field in fields(downloads)}
     assert all(path.parent == tmp_path and path.name.startswith("Tante_Olga.") for path in paths.values()), paths
     assert {paths[name].read_bytes()[:4] for name in ("scene", "clay", "lit", "dense")} == {b"glTF"}
-    assert {Image.open(paths[name]).size for name in ("normal", "displacement")} == {(6, 6)}
-    assert Image.open(paths["overlay"]).size == (20, 10)
-    assert Image.open(paths["turntable"]).n_frames == 4  # forth and back
+    pictures = {}
+    for name in ("normal", "displacement", "overlay", "turntable"):
+        with Image.open(paths[name]) as picture:
+            pictures[name] = (picture.size, getattr(picture, "n_frames", 1))
+    _, frames = pictures.pop("turntable")
+    assert pictures == {"normal": ((6, 6), 1), "displacement": ((6, 6), 1), "overlay": ((20, 10), 1)}
+    assert frames == 4  # forth and back
     assert names_in(paths["obj_zip"]) == {"Tante_Olga.obj", "Tante_Olga.mtl", "Tante_Olga.png"}
     single = {path.name for path in paths.values() if path.suffix != ".zip"}
     assert names_in(paths["everything"]) == single | {"Tante_Olga.obj", "Tante_Olga.mtl"}

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -103,24 +104,17 @@ def test_command_line(example_photo, texture, tmp_path):
     assert np.array_equal(pixels(tmp_path / "astronaut.png"), texture)
 
 
-def test_the_event_loop_lags_little_while_a_photo_computes(address, example_photo, tmp_path):
-    """What the smallest answer takes beyond its time on the quiet server: 50 ms at most, 95 times of 100."""
+def test_the_page_answers_while_a_photo_computes(address, example_photo, tmp_path):
+    """A loop that computes answers once between two stages, and not at all during one."""
     import httpx
     from gradio_client import Client, handle_file
 
-    with httpx.Client(base_url=address) as http:
-
-        def answer_s() -> float:
-            began = time.perf_counter()
-            http.get("/healthz").raise_for_status()
-            return time.perf_counter() - began
-
-        quiet = sorted(answer_s() for _ in range(30))[15]
+    answers = Counter()
+    with httpx.Client(base_url=address, timeout=60) as http:
         client = Client(address, verbose=False, download_files=tmp_path)
         job = client.submit(handle_file(str(example_photo)), want="turntable", api_name="/create")
-        busy = []
         while not job.done():
-            busy.append(answer_s() - quiet)
-            time.sleep(0.02)
+            if http.get("/healthz").raise_for_status().json()["jobs"]:
+                answers[len(job.outputs())] += 1
         assert "Done in" in job.result()[0]
-    assert len(busy) > 50 and sorted(busy)[int(0.95 * len(busy))] <= 0.05, sorted(busy)[-20:]
+    assert max(answers.values()) >= 10, answers

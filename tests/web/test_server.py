@@ -47,7 +47,7 @@ def answer(address, body=None, headers=(), opener=None):
     """(status, headers) of one request; status 0 when nobody answers."""
     request = urllib.request.Request(address, body, dict(headers))
     try:
-        with (opener or urllib.request.build_opener()).open(request, timeout=30) as response:
+        with (opener or urllib.request.build_opener()).open(request, timeout=60) as response:
             response.read()
             return response.status, response.headers
     except urllib.error.HTTPError as error:

@@ -1,8 +1,6 @@
-"""Files made to keep the program busy: the time grows as the file does, whatever its bytes are."""
+"""Files made to keep the program busy: the work grows as the file does, whatever its bytes are."""
 
-import contextlib
 import io
-import time
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from PIL import Image
 
 from hrn_opt import errors
 from hrn_opt.photo import open_photo
+from tests.photo.work import growth
 
 
 def encoded(file_format):
@@ -20,25 +19,6 @@ def encoded_image(image, file_format="GIF", **options):
     stream = io.BytesIO()
     image.save(stream, file_format, **options)
     return stream.getvalue()
-
-
-def seconds(content):
-    """The least of three: what the machine does beside this only adds."""
-    taken = []
-    for _ in range(3):
-        start = time.perf_counter()
-        with contextlib.suppress(errors.InputError):
-            open_photo(content)
-        taken.append(time.perf_counter() - start)
-    return min(taken)
-
-
-def growth(of_size, size):
-    """How many times as long a file of twice the size takes: 2 where the time grows as the file, 4 where as its square.
-
-    The millisecond keeps noise out where both are done at once.
-    """
-    return (seconds(of_size(2 * size)) + 0.001) / (seconds(of_size(size)) + 0.001)
 
 
 JPEG = encoded("JPEG")
@@ -54,7 +34,7 @@ EXIF = b"\xff\xe1\xff\xfeExif\0\0" + bytes(65_526)
         pytest.param(lambda size: JPEG[:2] + EXIF * (size // 65_536) + JPEG[2:], 20_000_000, id="exif"),
     ],
 )
-def test_the_time_for_a_jpeg_grows_as_its_size(of_size, size):
+def test_the_work_for_a_jpeg_grows_as_its_size(of_size, size):
     assert growth(of_size, size) < 3
 
 
@@ -62,7 +42,7 @@ GIF = encoded("GIF")
 GIF_HEAD = 13 + 3 * 256  # bytes: the screen and its palette
 
 
-def test_the_time_for_a_gif_grows_as_its_size():
+def test_the_work_for_a_gif_grows_as_its_size():
     def of_size(size):
         return GIF[:GIF_HEAD] + b"!\xfe" + (b"\xff" + b"x" * 255) * (size // 256) + b"\0" + GIF[GIF_HEAD:]
 
