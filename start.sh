@@ -19,7 +19,7 @@ Usage: ./start.sh [command] [arguments]
   hash-password  make a user of the page
   doctor         say what this machine has and what to do about what is missing; installs nothing
   test           run all tests (--fast: only the fast ones; other arguments go to pytest)
-  bench          measure speed and memory, against the published code (--quick: 3 minutes, with what is installed)
+  bench          measure speed and memory, against the published code (--quick: this engine alone, some minutes, with what is installed)
 
 The first five are those of `hrn-opt`; each has --help. The first start makes .venv and installs the pinned
 requirements. An active environment, or a container that has them all, is used as it is. PYTHON=path chooses the

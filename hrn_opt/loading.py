@@ -76,10 +76,10 @@ def _builtin(
 
 def _opened(folder: Path | None) -> PreparedPack:
     """The prepared pack in a folder, or in the cache; a published pack is prepared first, once."""
+    from hrn_opt.hrn.pack.home import PREPARED, default_folder, is_prepared
     from hrn_opt.hrn.pack.prepare import prepare
-    from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
-    from hrn_opt.hrn.pack.published import default_folder, is_published
-    from hrn_opt.hrn.pack.state import PREPARED
+    from hrn_opt.hrn.pack.prepared import open_prepared
+    from hrn_opt.hrn.pack.published import is_published
 
     if folder is None:
         folder = default_folder() / PREPARED

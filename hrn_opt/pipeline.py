@@ -307,7 +307,7 @@ class _StageClock:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What was said of several faces.
+    """The assessment of each of several faces: usable or refused, with advice.
 
     usable: for each of them.
     advice: for each usable one.

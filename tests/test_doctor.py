@@ -95,15 +95,14 @@ def test_without_hrn_it_says_how_to_get_it(no_pack):
 
 
 def test_it_looks_where_fetch_writes(monkeypatch, tmp_path):
-    from hrn_opt.hrn.pack import fetch, prepared
-    from hrn_opt.hrn.pack import published as pack
+    from hrn_opt.hrn.pack import home
 
-    monkeypatch.delenv(pack.HOME_VARIABLE, raising=False)
+    monkeypatch.delenv(home.HOME_VARIABLE, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(doctor, "_check_prepared", lambda folder: folder)
-    made = pack.default_folder() / fetch.PREPARED
+    made = home.default_folder() / home.PREPARED
     made.mkdir(parents=True)
-    (made / prepared.MANIFEST).touch()
+    (made / home.MANIFEST).touch()
     assert doctor.check_hrn() == made
 
 

@@ -9,7 +9,7 @@ import torch
 import hrn_opt
 from hrn_opt.errors import ModelMissing, OptionInvalid, PackDamaged, PackIncomplete
 from hrn_opt.hrn.pack import prepare as prepare_module
-from hrn_opt.hrn.pack.prepared import MANIFEST
+from hrn_opt.hrn.pack.home import MANIFEST
 
 
 @pytest.fixture

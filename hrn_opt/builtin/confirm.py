@@ -64,7 +64,7 @@ class Sighting:
 
     @property
     def worth(self) -> float:
-        """The grade, less what it costs not to stand nearly as the photo does."""
+        """The grade, less a penalty where the face does not stand upright in the photo."""
         roll_rad = eye_angle_rad(self.located.points[list(OUTER_EYE_CORNERS)])
         return self.grade - TURNED_COST * (abs(roll_rad) >= UPRIGHT_RAD)
 
@@ -163,7 +163,7 @@ def _locate_in(networks: BuiltinNetworks, views: Views, regions: list[Region]) -
 
 
 def _graded(networks: BuiltinNetworks, views: Views, candidates: Candidates) -> list[Sighting]:
-    """Each with its grade: the detector's score times the mesh's presence, less what its points move in a pass."""
+    """Each candidate's grade: the detector's score × the mesh's presence − how far its points move in a second pass."""
     first = _locate(networks, views, candidates)
     second = _locate_in(networks, views, [region_of_points(one.points) for one in first])
     sightings = []

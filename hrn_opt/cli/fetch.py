@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hrn_opt.cli.terminal import run_command, say
 from hrn_opt.hrn.pack.fetch import SOURCE_VARIABLE, fetch
+from hrn_opt.hrn.pack.home import default_folder
 from hrn_opt.hrn.pack.prepared import open_prepared
-from hrn_opt.hrn.pack.published import default_folder
 from hrn_opt.program import FETCH
 
 

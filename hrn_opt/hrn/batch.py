@@ -1,4 +1,4 @@
-"""Stage results of several faces ↔ of each: dataclasses whose every tensor has the batch in front."""
+"""Stage results of several faces ↔ of each: dataclasses in which dimension 0 of every tensor is the face."""
 
 from __future__ import annotations
 

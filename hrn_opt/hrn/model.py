@@ -128,7 +128,7 @@ class HrnModel:
 
     @property
     def faces_at_once(self) -> int:
-        """Through the texture's networks; what a plan has room for is told in faces of 3D-FAN."""
+        """How many faces go through the texture's networks together. The plan counts its room in faces of 3D-FAN."""
         if not self.plan.reserved_bytes:
             return FACES_TOGETHER
         room_bytes = self.plan.faces_at_once * FAN_ACTIVATION_BYTES

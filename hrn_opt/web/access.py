@@ -50,14 +50,14 @@ class Users:
         return bool(self.hashes)
 
     def allows(self, name: str, password: str) -> bool:
-        """Whether the password is that user's. Takes as long for a name that does not exist."""
+        """Whether the password is that user's. Unknown names take the same time, so that it tells nothing."""
         known = self.hashes.get(name)
         fits = (known or _NOBODY).fits(password)
         return known is not None and fits
 
 
 def hash_password(password: str) -> str:
-    """What stands behind the name in a user's line."""
+    """The part of a user's line behind the colon."""
     if not password:
         raise OptionInvalid("The password is empty; choose one.")
     salt = secrets.token_bytes(_SALT_BYTES)

@@ -272,7 +272,7 @@ def _no_faces() -> FacesUpdate:
 
 
 def _number(face: str) -> range:
-    """Of the one face that was asked for, from 0."""
+    """The index of the one face that was asked for, as a range."""
     if not (face.isascii() and face.isdigit() and int(face) > 0):
         raise OptionInvalid(f"face={face!r} is not known; use '1' for the largest, '2' …, or '{ALL_FACES}'.")
     return range(int(face) - 1, int(face))
@@ -292,7 +292,7 @@ def _offer(path: Path | str | None) -> gr.DownloadButton:
 
 
 def _begun(progress: str) -> RunUpdate:
-    """Without the files of the run before."""
+    """A run begins: the files of the one before are no longer offered."""
     return RunUpdate(progress, **buttons(running=True), **dict.fromkeys(RunUpdate._fields[3:]))
 
 

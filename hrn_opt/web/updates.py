@@ -83,7 +83,7 @@ class ResultUpdate(NamedTuple):
 
 
 def targets(update: type[NamedTuple], *owners: Any, **states: gr.State) -> list[Any]:
-    """The widgets that the update's fields are named after, in their order; each is an owner's, or a state."""
+    """The widgets that the fields are named after, in their order; each is an attribute of an owner, or a state."""
     widgets = dict(states)
     for owner in reversed(owners):
         widgets |= vars(owner)

@@ -285,7 +285,7 @@ def test_whoever_waits_for_a_model_is_told_so():
         first = await anext(events)
         may_end.set()
         await events.aclose()
-        await until(lambda: not worker.jobs)
+        await until(lambda: not worker.jobs and not worker._loads)
         return first
 
     worker = Worker(Slow(StepModel()))

@@ -214,7 +214,7 @@ def points_68(network: nn.Module, crops: np.ndarray, views: Sequence[FanView]) -
 def peak_positions(heatmaps: Tensor) -> np.ndarray:
     """(B, K, 2) float64 (x, y) of each map's highest value, a quarter pixel towards the higher neighbour, plus 0.5.
 
-    heatmaps: (B, K, 64, 64) float32. Positions count from 1 less a half, as FAN's training data.
+    heatmaps: (B, K, 64, 64) float32. The centre of heatmap pixel i is at i + 0.5, as in FAN's training data.
     """
     size = heatmaps.shape[-1]
     flat = heatmaps.flatten(2)

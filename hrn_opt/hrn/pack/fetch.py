@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hrn_opt.errors import OutputUnwritable, PackDownloadFailed, PackError
 from hrn_opt.hrn.pack import published as pack
+from hrn_opt.hrn.pack.home import HOME_VARIABLE, PARTIAL, PREPARED, PUBLISHED
 from hrn_opt.hrn.pack.prepare import Progress, prepare
-from hrn_opt.hrn.pack.state import PARTIAL, PREPARED, PUBLISHED
 
 SOURCE_VARIABLE = "HRN_OPT_PACK_SOURCE"
 # What is downloaded, to tell how much is done: the published pack without the depth net.
@@ -94,7 +94,7 @@ def _download(endpoint: str | None, folder: Path, tell: Progress) -> None:
 def _unwritable(folder: Path, error: OSError) -> OutputUnwritable:
     return OutputUnwritable(
         f"{folder} cannot be written ({error.strerror}); free {DOWNLOAD_BYTES / 1e9:.1f} GB there, or give another "
-        f"folder with --to (or ${pack.HOME_VARIABLE})."
+        f"folder with --to (or ${HOME_VARIABLE})."
     )
 
 

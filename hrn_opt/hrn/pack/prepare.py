@@ -29,6 +29,7 @@ from hrn_opt.errors import OutputUnwritable, PackError
 from hrn_opt.hrn.pack import prepared
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.assets import read_assets
+from hrn_opt.hrn.pack.home import MANIFEST
 from hrn_opt.hrn.pack.networks import NETWORKS, NetworkSpec
 
 Progress = Callable[[str, float], None]  # what is being done, and the fraction 0..1 done before it
@@ -91,12 +92,12 @@ def _write(
     for name in sizes:
         _flush(folder / name)
     prepared.Manifest(hrn_opt.__version__, report.can_find, sizes, sources).write(folder)
-    _flush(folder / prepared.MANIFEST)
+    _flush(folder / MANIFEST)
     _flush(folder)
 
 
 def _network_tensors(report: pack.PackReport) -> dict[str, Tensor]:
-    """Every tensor of every network whose checkpoint is there, under its name; and the two learned strengths."""
+    """Every tensor of every network whose checkpoint is there, under its name; and the two trained gains."""
     tensors: dict[str, Tensor] = {}
     for file in dict.fromkeys(spec.file for spec in NETWORKS.values()):
         if file not in report.sizes:

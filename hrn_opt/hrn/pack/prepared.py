@@ -16,10 +16,10 @@ from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn.pack import published
+from hrn_opt.hrn.pack.home import MANIFEST
 from hrn_opt.program import FETCH
 
 FORMAT_VERSION = 2
-MANIFEST = "manifest.json"
 TENSORS = "hrn.safetensors"
 FAN = "fan.torchscript.zip"
 MASK = published.MASK_GRAPH
@@ -109,11 +109,6 @@ class PreparedPack:
                 f"{self.folder} was prepared without detectors: give the 68 landmarks with the photo, or fetch the "
                 f"whole pack ({FETCH})."
             )
-
-
-def is_prepared(folder: Path) -> bool:
-    """Whether a folder looks like a prepared pack."""
-    return (folder / MANIFEST).is_file()
 
 
 def open_prepared(folder: Path) -> PreparedPack:

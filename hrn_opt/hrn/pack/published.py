@@ -7,7 +7,6 @@ in one sentence.
 from __future__ import annotations
 
 import contextlib
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
 from hrn_opt.program import FETCH
 
 MODEL_ID = "iic/cv_resnet50_face-reconstruction"
-HOME_VARIABLE = "HRN_OPT_HOME"
 REMEDY = f"fetch the pack again ({FETCH})"
 
 WEIGHTS = "pytorch_model.pt"
@@ -95,12 +93,6 @@ class PackReport:
         return not any(FILES[path] is Part.FIND for path in self.missing)
 
 
-def default_folder() -> Path:
-    """Where packs live unless told otherwise: $HRN_OPT_HOME, else ~/.cache/hrn_opt."""
-    named = os.environ.get(HOME_VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "hrn_opt"
-
-
 def is_published(folder: Path) -> bool:
     """Whether a folder looks like the published pack, whole or not."""
     return (folder / WEIGHTS).is_file() or (folder / MORPHABLE_MODEL).is_file()
@@ -164,7 +156,7 @@ def section(checkpoint: Mapping[Any, Any], key: str | None, file_name: str) -> M
 
 
 def scalar(checkpoint: Mapping[Any, Any], key: str, file_name: str) -> Tensor:
-    """(1,) float32, one of the checkpoint's two learned strengths."""
+    """(1,) float32, one of the checkpoint's two trained gains."""
     value = checkpoint.get(key)
     if value is None:
         raise PackIncomplete(f"{file_name} has no {key!r}; {REMEDY}.")

@@ -6,11 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from hrn_opt.errors import HrnOptError
-from hrn_opt.hrn.pack.prepared import is_prepared, open_prepared
-from hrn_opt.hrn.pack.published import default_folder
-
-# In the folder where packs live: what `hrn-opt fetch` makes.
-PUBLISHED, PARTIAL, PREPARED = "published", "published.partial", "prepared"
+from hrn_opt.hrn.pack.home import PARTIAL, PREPARED, PUBLISHED, default_folder, is_prepared
 
 
 class PackState(str, Enum):
@@ -28,6 +24,8 @@ def pack_state(home: Path | None = None) -> PackState:
     """The state of the pack in `home`, or where packs live; cheap enough for every page load."""
     home = home or default_folder()
     if is_prepared(home / PREPARED):
+        from hrn_opt.hrn.pack.prepared import open_prepared  # needs torch, which the doctor may find missing
+
         try:
             whole = open_prepared(home / PREPARED).has_detectors
         except HrnOptError:

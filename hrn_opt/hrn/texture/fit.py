@@ -113,7 +113,7 @@ _SMOOTHNESS_GAIN = SMOOTHNESS_WEIGHT * 2 * 2 / (3 * (UV_PX - 1) * UV_PX)
 
 
 def _maps(rendering: Rendering) -> tuple[SparseMap, SparseMap]:
-    """A, and its transpose times the photo loss's share of the gradient, its entries sorted by texel."""
+    """The map A from texels to pixels; and its transpose, times PHOTO_WEIGHT / pixels / _SMOOTHNESS_GAIN."""
     count = len(rendering.pixels)
     device = rendering.pixels.device
     texels, weights = rendering.texels.flatten(), rendering.weights.flatten()
@@ -127,7 +127,7 @@ def _maps(rendering: Rendering) -> tuple[SparseMap, SparseMap]:
 
 
 def _neighbour_counts(offset: Tensor) -> Tensor:
-    """(256, 768): how many of its four neighbours each texel has, once a colour."""
+    """(256, 768): the number of neighbours of each texel, 4 or fewer at the border, once for each of 3 colours."""
     counts = torch.full((UV_PX, UV_PX * 3), 4.0, device=offset.device)
     counts[[0, -1]] -= 1
     counts[:, :3] -= 1

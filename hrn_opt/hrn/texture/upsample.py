@@ -1,9 +1,9 @@
 """The fitted texture at any size: its own colours, and above its resolution the photo's detail.
 
-    texture = upsample_texture(fitted) + blend_weight · (own − upsample_texture(shrink(own)))
+    texture = enlarge(fitted) + blend_weight · (own − enlarge(shrink(own)))
 
-where own is the photo at each texel and shrink brings it to the fitted texture's 256 px: only what 256 px cannot hold
-is taken from the photo, so the two agree wherever they meet and no seam can show.
+where own is the photo at each texel, enlarge is bilinear, and shrink brings own to the fitted texture's 256 px: only
+what 256 px cannot hold is taken from the photo, so the two agree wherever they meet and no seam can show.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hrn_opt.errors import OutputUnwritable, PackDamaged, PackDownloadFailed, PackIncomplete
-from hrn_opt.hrn.pack import fetch, prepared
+from hrn_opt.hrn.pack import fetch
 from hrn_opt.hrn.pack import published as pack
+from hrn_opt.hrn.pack.home import is_prepared
 from hrn_opt.hrn.pack.prepared import open_prepared
 from tests.hrn.pack.hub_stand_in import serving
 
@@ -193,7 +194,7 @@ def test_the_command_fails_in_one_sentence(linked_pack, tmp_path):
     run = run_command("--from", linked_pack, "--to", tmp_path / "home")
     assert run.returncode == 1 and run.stdout == ""
     assert run.stderr.splitlines()[-1].startswith("hrn-opt: de_retouching_model.pth is missing")
-    assert not prepared.is_prepared(tmp_path / "home" / "prepared")
+    assert not is_prepared(tmp_path / "home" / "prepared")
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from hrn_opt.errors import OutputUnwritable, PackDamaged, PackIncomplete
 from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
+from hrn_opt.hrn.pack import home, prepared
 from hrn_opt.hrn.pack import prepare as prepare_module
-from hrn_opt.hrn.pack import prepared
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.matfile import read_mat
 from hrn_opt.hrn.pack.prepare import prepare
@@ -164,7 +164,7 @@ def test_kept_files_are_copied_and_the_manifest_tells_all(published_pack, prepar
     assert opened.mask_path.read_bytes() == (published_pack / pack.MASK_GRAPH).read_bytes()
     assert {path.name for path in prepared_pack.iterdir()} == prepared.FILE_NAMES - {prepared.ONNX_MASK}
     assert opened.has_detectors and opened.need_detectors() is None
-    manifest = json.loads((prepared_pack / prepared.MANIFEST).read_text())
+    manifest = json.loads((prepared_pack / home.MANIFEST).read_text())
     assert manifest["format"] == prepared.FORMAT_VERSION and set(manifest["sources"]) == set(pack.FILES)
     for path in (pack.MASK_GRAPH, pack.TEMPLATE_MESH):
         assert manifest["sources"][path]["sha256"] == prepare_module.sha256(published_pack / path)
@@ -203,12 +203,12 @@ def test_nothing_is_done_twice(published_pack, own_pack, monkeypatch):
         raise AssertionError("prepared again")
 
     monkeypatch.setattr(prepare_module, "_tensors", never)
-    manifest = (own_pack / prepared.MANIFEST).stat()
+    manifest = (own_pack / home.MANIFEST).stat()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         monkeypatch.setattr(prepare_module, "sha256", never)
         assert prepare(published_pack, own_pack) == own_pack
-    assert (own_pack / prepared.MANIFEST).stat().st_mtime_ns == manifest.st_mtime_ns
+    assert (own_pack / home.MANIFEST).stat().st_mtime_ns == manifest.st_mtime_ns
 
 
 def test_a_copy_with_other_times_is_known_by_its_hashes(published_pack, linked_pack, own_pack, monkeypatch):
@@ -265,15 +265,15 @@ def test_a_damaged_header_is_refused(own_pack):
     ],
 )
 def test_a_manifest_of_something_else_is_refused(own_pack, content, match):
-    (own_pack / prepared.MANIFEST).write_text(content)
+    (own_pack / home.MANIFEST).write_text(content)
     with pytest.raises(PackDamaged, match=match):
         open_prepared(own_pack)
 
 
 def test_a_folder_without_manifest_is_no_pack(own_pack, tmp_path):
-    (own_pack / prepared.MANIFEST).unlink()
+    (own_pack / home.MANIFEST).unlink()
     for folder in (own_pack, tmp_path / "nowhere", own_pack / prepared.TENSORS):
-        assert not prepared.is_prepared(folder)
+        assert not home.is_prepared(folder)
         with pytest.raises(PackIncomplete, match="holds no prepared pack"):
             open_prepared(folder)
 
@@ -380,6 +380,6 @@ def test_a_converted_mask_outlives_preparing_again(published_pack, tmp_path):
     folder = tmp_path / "prepared"
     prepare(published_pack, folder)
     (folder / "segment_face.onnx").write_bytes(b"converted")
-    (folder / prepared.MANIFEST).unlink()  # no longer usable: made anew
+    (folder / home.MANIFEST).unlink()  # no longer usable: made anew
     prepare(published_pack, folder)
-    assert (folder / "segment_face.onnx").read_bytes() == b"converted" and prepared.is_prepared(folder)
+    assert (folder / "segment_face.onnx").read_bytes() == b"converted" and home.is_prepared(folder)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
-from hrn_opt.hrn.pack import published
+from hrn_opt.hrn.pack import home, published
 from hrn_opt.hrn.pack.assets import read_assets
 from hrn_opt.hrn.pack.prepare import prepare
 from testing.synthetic_pack.pack import write_mat
@@ -276,7 +276,7 @@ def test_a_template_with_a_bad_face(linked_pack, line):
 
 
 def test_packs_live_where_the_environment_says(monkeypatch, tmp_path):
-    monkeypatch.setenv(published.HOME_VARIABLE, str(tmp_path))
-    assert published.default_folder() == tmp_path
-    monkeypatch.delenv(published.HOME_VARIABLE)
-    assert published.default_folder().parts[-2:] == (".cache", "hrn_opt")
+    monkeypatch.setenv(home.HOME_VARIABLE, str(tmp_path))
+    assert home.default_folder() == tmp_path
+    monkeypatch.delenv(home.HOME_VARIABLE)
+    assert home.default_folder().parts[-2:] == (".cache", "hrn_opt")
