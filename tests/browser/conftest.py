@@ -5,8 +5,12 @@ import shutil
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image, ImageChops, ImageOps
 
-from tests.browser.visits import ANSWERS_WITHIN_MS, serving
+from tests.browser.visits import (
+    ANSWERS_WITHIN_MS,
+    serving,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +53,16 @@ def open_page(chromium, server):
     for context in contexts:
         context.close()
     assert hosts <= {"127.0.0.1", None}, hosts  # None: data: and blob: addresses
+
+
+@pytest.fixture(scope="module")
+def group_photo(example_photo, tmp_path_factory):
+    """The example's face three times, each smaller than the one before; the second one is mirrored and blue."""
+    face = Image.open(example_photo).convert("RGB").crop((120, 20, 340, 300))
+    blue = ImageOps.mirror(ImageChops.multiply(face, Image.new("RGB", face.size, (110, 150, 255))))
+    picture = Image.new("RGB", (1000, 500), (140, 150, 160))
+    for one, width, place in ((face, 330, (40, 40)), (blue, 240, (430, 100)), (face, 165, (760, 160))):
+        picture.paste(one.resize((width, width * 14 // 11)), place)
+    path = tmp_path_factory.mktemp("group") / "group.jpg"
+    picture.save(path, quality=95)
+    return path

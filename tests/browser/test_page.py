@@ -1,26 +1,21 @@
 """The page as a visitor meets it: a real Chromium, a real server, the embedded model."""
 
 import time
-import zipfile
 from pathlib import Path
 
 import pillow_heif
 import pytest
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops
 
 from tests.browser.visits import (
     DESKTOP,
     GIVES_UP_AFTER_S,
     PHONE,
     ROOT,
-    begin_turntable,
     create,
     give,
     pixels_of,
-    serving,
     show_tab,
-    want_everything,
-    work_until_free,
 )
 
 pytestmark = pytest.mark.browser
@@ -160,76 +155,6 @@ def test_the_server_fetches_nothing_for_others(open_page, server):
         assert page.request.get(f"{server.address}/gradio_api/{route}").status == 404
 
 
-@pytest.fixture(scope="module")
-def group_photo(example_photo, tmp_path_factory):
-    """The example's face three times, each smaller than the one before; the second one is mirrored and blue."""
-    face = Image.open(example_photo).convert("RGB").crop((120, 20, 340, 300))
-    blue = ImageOps.mirror(ImageChops.multiply(face, Image.new("RGB", face.size, (110, 150, 255))))
-    picture = Image.new("RGB", (1000, 500), (140, 150, 160))
-    for one, width, place in ((face, 330, (40, 40)), (blue, 240, (430, 100)), (face, 165, (760, 160))):
-        picture.paste(one.resize((width, width * 14 // 11)), place)
-    path = tmp_path_factory.mktemp("group") / "group.jpg"
-    picture.save(path, quality=95)
-    return path
-
-
-def _texture_colour(page):
-    """Mean red and blue of the texture that is offered."""
-    with page.expect_download() as download:
-        page.locator("#get-texture").click()
-    name = download.value.suggested_filename
-    red, _, blue = (
-        Image.open(download.value.path()).convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-    )
-    return name, red, blue
-
-
-def test_the_second_face_is_the_second_face(open_page, group_photo):
-    page = open_page(DESKTOP)
-    give(page, group_photo)
-    page.locator("#face label").nth(3).wait_for()
-    assert page.locator("#face label").all_inner_texts() == ["1", "2", "3", "All"]
-    page.locator("#face label").nth(1).click()
-    create(page)
-    page.get_by_text("Done in").wait_for()
-    _, red, blue = _texture_colour(page)
-    assert blue > red
-
-
-def test_a_face_is_picked_on_the_picture(open_page, group_photo):
-    page = open_page(DESKTOP)
-    give(page, group_photo)
-    picture = page.locator("#outlined img")
-    page.locator("#face label").nth(3).wait_for()
-    box = picture.bounding_box()
-    shown_width = min(box["width"], box["height"] * 2)  # 1000 × 500, fitted into the box
-    left, top = box["x"] + (box["width"] - shown_width) / 2, box["y"] + (box["height"] - shown_width / 2) / 2
-    page.mouse.click(left + 550 / 1000 * shown_width, top + 250 / 1000 * shown_width)
-    page.locator("#face input:checked[value='2']").wait_for(state="attached")
-    page.locator("#face label.selected", has_text="2").wait_for()
-
-
-def test_all_faces_at_once(open_page, group_photo):
-    page = open_page(DESKTOP)
-    give(page, group_photo)
-    page.locator("#face label").nth(3).click()
-    create(page)
-    page.get_by_text("Done in").wait_for()
-    page.locator("#shown-face label").nth(2).wait_for()
-    name, red, blue = _texture_colour(page)
-    assert name == "group-face1.png" and red > blue
-    page.locator("#shown-face label").nth(1).click()
-    gives_up_at = time.monotonic() + GIVES_UP_AFTER_S
-    while name == "group-face1.png" and time.monotonic() < gives_up_at:
-        name, red, blue = _texture_colour(page)
-    assert name == "group-face2.png" and blue > red
-    with page.expect_download() as download:
-        page.locator("#get-everything").click()
-    assert download.value.suggested_filename == "group.everything.zip"
-    files = zipfile.ZipFile(download.value.path()).namelist()
-    assert {"face1/group-face1.glb", "face2/group-face2.png", "face3/group-face3.obj"} <= set(files)
-
-
 def test_a_chinese_browser_gets_a_chinese_page(open_page, example_photo, tmp_path):
     page = open_page(DESKTOP, locale="zh-CN")
     page.get_by_text("照片变三维人脸").wait_for()
@@ -249,6 +174,8 @@ def test_a_chinese_browser_gets_a_chinese_page(open_page, example_photo, tmp_pat
 
 
 KEPT = "localStorage.getItem('hrn_opt.choices')"
+
+
 KEPT_ANEW = f"before => {KEPT} !== before"
 
 
@@ -276,86 +203,6 @@ def test_the_texture_alone_has_no_mesh(open_page, example_photo):
     page.get_by_text("Done in").wait_for()
     page.locator("#get-texture:enabled").wait_for()
     assert page.locator("#get-scene").is_disabled()
-
-
-def test_cancel_frees_the_machine_and_the_next_photo_runs(open_page, server, example_photo):
-    page = open_page(DESKTOP)
-    begin_turntable(page, example_photo)
-    whole_work = work_until_free(page, server)
-    create(page)
-    page.locator(".stages .done", has_text="Unwrap").wait_for()
-    page.locator("#cancel").click()
-    page.locator(".note", has_text="Stopped").wait_for()
-    assert work_until_free(page, server) < whole_work / 3
-    page.locator("#cancel:disabled").wait_for()
-    page.locator("#want label", has_text="Texture only").click()
-    create(page)
-    page.get_by_text("Done in").wait_for()
-
-
-def test_reload_during_a_run_frees_the_machine(open_page, server, example_photo):
-    page = open_page(DESKTOP)
-    begin_turntable(page, example_photo)
-    whole_work = work_until_free(page, server)
-    create(page)
-    page.locator(".stages .done", has_text="Unwrap").wait_for()
-    page.evaluate("localStorage.clear()")
-    page.reload()
-    assert work_until_free(page, server) < whole_work / 2
-    page.locator("#create").wait_for()
-    give(page, example_photo)
-    create(page)
-    page.get_by_text("Done in").wait_for()
-
-
-def test_a_second_click_runs_nothing_twice(open_page, server, example_photo):
-    before = set(server.folder.glob("hrn_opt_*/*/0"))
-    page = open_page(DESKTOP)
-    give(page, example_photo)
-    page.locator("#outlined img").wait_for()
-    page.locator("#create").dblclick()
-    page.get_by_text("Done in").wait_for()
-    work_until_free(page, server)
-    assert len(set(server.folder.glob("hrn_opt_*/*/0")) - before) == 1
-
-
-def test_two_tabs_at_once(open_page, example_photo, group_photo):
-    first, second = open_page(DESKTOP), open_page(DESKTOP)
-    give(first, example_photo)
-    give(second, group_photo)
-    create(first)
-    create(second)
-    for page, name in ((first, "astronaut.png"), (second, "group.png")):
-        page.get_by_text("Done in").wait_for()
-        with page.expect_download() as download:
-            page.locator("#get-texture").click()
-        assert download.value.suggested_filename == name
-
-
-def test_a_full_queue_says_so(open_page, example_photo, tmp_path):
-    with serving(tmp_path, "--most-jobs", "1") as served:
-        first, second = open_page(DESKTOP, served.address), open_page(DESKTOP, served.address)
-        give(second, example_photo)
-        second.locator("#outlined img").wait_for()
-        begin_turntable(first, example_photo)
-        create(second)
-        second.locator(".note.failed", has_text="try again in a minute").wait_for()
-        assert second.locator(".toast-wrap", has_text="Error").count() == 0  # the note says it, in his language
-        first.locator("#cancel").click()
-        first.locator(".note", has_text="Stopped").wait_for()
-        first.close()
-        second.close()
-
-
-def test_a_waiting_photo_knows_its_place(open_page, example_photo):
-    first, second = open_page(DESKTOP), open_page(DESKTOP)
-    give(second, example_photo)
-    second.locator("#outlined img").wait_for()
-    begin_turntable(first, example_photo)
-    create(second)
-    second.locator(".note", has_text="Waiting: 1").wait_for()
-    first.locator("#cancel").click()
-    second.get_by_text("Done in").wait_for()
 
 
 def test_keyboard_reaches_everything(open_page):
@@ -391,28 +238,3 @@ def test_everything_has_a_name_and_nothing_leaves_the_machine(open_page, server,
             assert page.locator(kind).evaluate_all(NAMELESS) == [], (tab, kind)
     assert page.locator("#outlined img").get_attribute("alt") == "找到的人脸"
     assert all(url.startswith((server.address, "data:", "blob:")) for url in asked), asked
-
-
-WATCH_FIRST_PROGRESS = """() => {
-    const note = document.querySelector('#progress'), before = note.innerText;
-    document.querySelector('#create').addEventListener('click', () => {
-        new MutationObserver((_, observer) => {
-            if (note.innerText === before) return;
-            window.doneAtFirst = note.querySelectorAll('.done').length;
-            observer.disconnect();
-        }).observe(note, {subtree: true, childList: true, characterData: true});
-    }, {once: true});
-}"""
-
-
-def test_the_page_tells_and_answers_while_a_photo_computes(open_page, server, example_photo):
-    """The first progress comes before the first stage ends, and others get the page before the last one does."""
-    page, answers = open_page(DESKTOP), 0
-    want_everything(page, example_photo)
-    page.evaluate(WATCH_FIRST_PROGRESS)
-    create(page)
-    while "Done in" not in page.locator("#progress").inner_text():
-        assert page.request.get(server.address).ok
-        answers += page.request.get(f"{server.address}/healthz").json()["jobs"] > 0
-    assert page.evaluate("window.doneAtFirst") == 0
-    assert answers > 6  # stages: a page that computes itself answers once after each

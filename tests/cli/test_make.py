@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,87 +13,8 @@ import torch
 from PIL import Image
 
 from hrn_opt.cli.make import main
-from hrn_opt.errors import FaceNotThere, ModelMissing, NoFaceFound, OptionInvalid
-from hrn_opt.types import (
-    Box,
-    Camera,
-    Face,
-    Mesh,
-    Reconstruction,
-    Stage,
-    StageEvent,
-    StageTiming,
-    UVTexture,
-)
-
-ROOT = Path(__file__).parents[1]
-
-
-class FakeModel:
-    """Answers as a model does; the red of a photo's corner says how many faces it has (see save_photo)."""
-
-    name = "fake"
-    device, precision = "cuda:1", "fp16"
-
-    def __init__(self):
-        self.asked = []
-        self.finds = 0
-
-    def find(self, photo):
-        self.finds += 1
-        count = int(photo.rgb[0, 0, 0]) // 50
-        if not count:
-            raise NoFaceFound("No face found; use a photo with one face over 100 px wide.")
-        return tuple(Face(Box(k, 1, 60 + k, 50), torch.zeros(5, 2), 1 - k / 10) for k in range(count))
-
-    def stream(self, photo, face=0, want="mesh", texture_size=1024, stop=None, faces=None):
-        self.asked.append((photo.name, face, want, texture_size))
-        if not 512 <= texture_size <= 4096:
-            raise OptionInvalid(f"texture_size={texture_size} is outside 512 to 4096.")
-        if face >= len(faces):
-            raise FaceNotThere(f"There is no face {face} among {len(faces)}.")
-        yield StageEvent(Stage.SHAPE, 0.5, 0.25)
-        corner = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
-        normals = torch.tensor([[0.0, 0, 1]]).repeat(3, 1)
-        mesh = None if want == "texture" else Mesh(corner, torch.tensor([[0, 1, 2]]), normals, corner[:, :2])
-        size = 8  # what is asked for is recorded above; a small one keeps the tests quick
-        texture = UVTexture(np.full((size, size, 3), 100 + face, np.uint8), np.zeros((size, size), np.uint8))
-        timings = (StageTiming(Stage.SHAPE, 0.25), StageTiming(Stage.TEXTURE, 0.125))
-        done = Reconstruction(self.name, photo.name, face, faces[face], texture, Camera(torch.eye(4)), mesh, timings)
-        yield StageEvent(Stage.ASSEMBLE, 1.0, 0.125, reconstruction=done)
-
-
-def save_photo(path, faces=1):
-    rgb = np.full((80, 120, 3), 90, np.uint8)
-    rgb[0, 0, 0] = 50 * faces + 20
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rgb).save(path)
-    return str(path)
-
-
-@pytest.fixture
-def model():
-    return FakeModel()
-
-
-@pytest.fixture
-def run(model, tmp_path, capsys):
-    """Runs the command line with --out tmp_path/out; answers (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        try:
-            code = main([*map(str, arguments), "--out", str(tmp_path / "out")], load=lambda name, **options: model)
-        except SystemExit as stopped:
-            code = stopped.code
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return code, printed.out, printed.err
-
-    return call
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+from hrn_opt.errors import ModelMissing
+from tests.cli.stand_in import ROOT, names, save_photo
 
 
 def test_one_photo(run, model, tmp_path):
@@ -292,72 +212,6 @@ def test_hrn_from_photo_to_report(prepared_pack, example_photo, tmp_path, capsys
         assert texture.size == (256, 256)
 
 
-class Terminal:
-    def __init__(self):
-        self.shown = ""
-
-    def write(self, text):
-        self.shown += text
-
-    def flush(self):
-        pass
-
-    def isatty(self):
-        return True
-
-
-def test_progress_is_shown_on_a_terminal_and_wiped(run, tmp_path, monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    photo = save_photo(tmp_path / "me.png")
-    main([photo, "--out", str(tmp_path / "out")], load=lambda name, **options: FakeModel())
-    assert "[" + "#" * 15 + " " * 15 + "] me.png, face 1 of 1: shape" in terminal.shown
-    assert terminal.shown.endswith("\r\x1b[K")
-
-
-def test_ctrl_c_leaves_whole_files_only(model, tmp_path, capsys):
-    real = model.stream
-
-    def stream(photo, face=0, **options):
-        events = real(photo, face, **options)
-        yield next(events)
-        if face == 1:
-            raise KeyboardInterrupt
-        yield from events
-
-    model.stream = stream
-    photo = save_photo(tmp_path / "me.png", faces=3)
-    code = main([photo, "--out", str(tmp_path / "out"), "--face", "all"], load=lambda name, **options: model)
-    assert code == 130 and "Traceback" not in capsys.readouterr().err
-    whole = [f"me-face1.{ending}" for ending in ("glb", "mtl", "obj", "png")]
-    assert names(tmp_path / "out") == [*whole, "me.report.json"]
-
-
-INTERRUPTED = """
-import sys, time
-from hrn_opt.cli.make import main
-def load(name, **options):
-    print("loading", flush=True)
-    time.sleep(600)
-sys.exit(main([sys.argv[1], "--out", sys.argv[2]], load=load))
-"""
-
-
-def test_a_real_interrupt_signal_exits_130(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, save_photo(tmp_path / "me.png"), str(tmp_path / "out")],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell hands on SIG_IGN
-    )
-    assert process.stdout.readline() == "loading\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and err == "" and not (tmp_path / "out").exists()
-
-
 def test_help_loads_neither_torch_nor_pillow():
     code = (
         "import sys; from hrn_opt.cli.make import main\n"
@@ -368,21 +222,3 @@ def test_help_loads_neither_torch_nor_pillow():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "PHOTO" in done.stdout and "--texture-size" in done.stdout
-
-
-def test_a_name_that_the_terminal_cannot_show(model, tmp_path):
-    photo = os.fsencode(save_photo(tmp_path / "me.png"))
-    odd = photo.replace(b"me.png", b"m\xff\xc3\xa9.png")
-    os.rename(photo, odd)
-    code = (
-        "import sys; from hrn_opt.cli.make import main; from tests_cli import FakeModel\n"
-        "sys.exit(main(sys.argv[1:], load=lambda name, **options: FakeModel()))"
-    ).replace("from tests_cli import FakeModel", f"FakeModel = __import__('runpy').run_path({__file__!r})['FakeModel']")
-    done = subprocess.run(
-        [sys.executable, "-c", code, odd, b"--out", os.fsencode(tmp_path / "out"), b"--formats", b"png"],
-        cwd=ROOT,
-        capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert names(tmp_path / "out") == ["mé.png", "mé.report.json"]

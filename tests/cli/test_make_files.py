@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +12,11 @@ from hrn_opt.cli.make import main
 from hrn_opt.errors import ModelMissing
 from hrn_opt.output import export
 from hrn_opt.output.outputs import digest, output_stems
+from tests.cli import stand_in
+from tests.cli.stand_in import ROOT, save_photo
 
-ROOT = Path(__file__).parents[1]
-STAND_IN = Path(__file__).with_name("test_cli.py")
-FakeModel = runpy.run_path(str(STAND_IN))["FakeModel"]
-save_photo = runpy.run_path(str(STAND_IN))["save_photo"]
+STAND_IN = Path(stand_in.__file__)
 MINE = b"the user's own"
-
-
-@pytest.fixture
-def model():
-    return FakeModel()
 
 
 @pytest.fixture
