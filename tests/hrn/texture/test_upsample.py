@@ -99,6 +99,21 @@ def test_detail_fades_as_the_surface_turns_away(make):
     assert np.array_equal(shown[0.6], shown[0.9]) and shown[0.9].max() > 250
 
 
+def test_what_lies_outside_the_photo_lends_no_detail(make):
+    _, [(photo_rgb, view, triangles, uv, raster, *rest)] = make(512, skin_mask=torch.ones(224, 224))
+    width = view.photo_size_hw[1]
+    to_border = width - view.to_photo(view.screen[:, :2])[:, 0].mean()
+    left = view.placement.left + round(float(to_border) * view.placement.size_wh[0] / width)
+    shifted = replace(view, placement=replace(view.placement, left=left))  # half of the face is past the right border
+    whole, half = (
+        hrn_model.upsample_texture(photo_rgb, one, triangles, uv, raster, *rest).visibility > 128
+        for one in (view, shifted)
+    )
+    outside = (shifted.to_photo(raster.interpolate(shifted.screen)[:2].permute(1, 2, 0))[..., 0] > width).numpy()
+    assert (whole & outside).sum() > 0.2 * whole.sum() and (half & ~outside).any()
+    assert not (half & outside).any()
+
+
 def test_the_outline_is_given_the_landmarks_of_the_photo(reconstructor):
     """Though the alignment in between counts from pixel centres, as upstream."""
     model, given = reconstructor._model, []
