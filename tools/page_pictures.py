@@ -12,7 +12,7 @@ import argparse
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +100,12 @@ def states(browser: Browser, address: str, device: Device, group: Path) -> Itera
     def visit() -> Visit:
         return Visit(browser, address, device)
 
+    yield from _before_create(visit, group)
+    yield from _at_work(visit)
+    yield from _results(visit)
+
+
+def _before_create(visit: Callable[[], Visit], group: Path) -> Iterator[tuple[str, Image.Image]]:
     first = visit()
     yield "At first", first.picture()
     first.page.locator("#choices button").first.click()
@@ -119,6 +125,8 @@ def states(browser: Browser, address: str, device: Device, group: Path) -> Itera
     yield "Several faces, the second chosen", several.picture()
     several.close()
 
+
+def _at_work(visit: Callable[[], Visit]) -> Iterator[tuple[str, Image.Image]]:
     busy, waiting, late = visit(), visit(), visit()
     for one in (busy, waiting, late):
         one.give_and_find(PHOTO)
@@ -136,6 +144,8 @@ def states(browser: Browser, address: str, device: Device, group: Path) -> Itera
     for one in (busy, waiting, late):
         one.close()
 
+
+def _results(visit: Callable[[], Visit]) -> Iterator[tuple[str, Image.Image]]:
     done = visit()
     done.give_and_find(PHOTO)
     done.create_all()

@@ -49,64 +49,71 @@ class Hub:
         ]
 
 
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as the hub that its server carries."""
+
+    protocol_version = "HTTP/1.1"
+
+    @property
+    def hub(self) -> Hub:
+        return self.server.hub
+
+    def do_GET(self):
+        url = urlparse(self.path)
+        if self.hub.status != 200:
+            self._answer(self.hub.status, b"{}")
+        elif url.path == f"/api/v1/models/{self.hub.model_id}/repo/files":
+            content = {"Code": 200, "Success": True, "Data": {"Files": self.hub.listing()}}
+            self._answer(200, json.dumps(content).encode(), "application/json")
+        elif url.path == f"/api/v1/models/{self.hub.model_id}/repo":
+            self._send_file(parse_qs(url.query)["FilePath"][0])
+        else:
+            self._answer(404, b"{}", "application/json")
+
+    def _send_file(self, path: str):
+        self.hub.asked[path] += 1
+        if path in self.hub.missing:
+            self._answer(404, b"{}", "application/json")
+            return
+        size = (self.hub.folder / path).stat().st_size
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        first = int(wanted[1]) if wanted else 0
+        last = int(wanted[2]) if wanted and wanted[2] else size - 1
+        if wanted:
+            self.hub.ranges.append((path, wanted[0]))
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        stop = last + 1
+        if self.hub.cuts > 0 and path in self.hub.cut_after:
+            self.hub.cuts -= 1
+            stop = min(stop, first + self.hub.cut_after[path])
+        with (self.hub.folder / path).open("rb") as file:
+            file.seek(first)
+            while (left := stop - file.tell()) > 0:
+                self.wfile.write(file.read(min(_BLOCK_BYTES, left)))
+        if stop != last + 1:
+            self.close_connection = True
+
+    def _answer(self, status: int, content: bytes, kind: str = "text/plain"):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
 @contextmanager
 def serving(folder: Path, model_id: str):
     """A Hub that serves the folder as that model until the block ends."""
     hub = Hub(folder, model_id)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            url = urlparse(self.path)
-            if hub.status != 200:
-                self._answer(hub.status, b"{}")
-            elif url.path == f"/api/v1/models/{hub.model_id}/repo/files":
-                content = {"Code": 200, "Success": True, "Data": {"Files": hub.listing()}}
-                self._answer(200, json.dumps(content).encode(), "application/json")
-            elif url.path == f"/api/v1/models/{hub.model_id}/repo":
-                self._send_file(parse_qs(url.query)["FilePath"][0])
-            else:
-                self._answer(404, b"{}", "application/json")
-
-        def _send_file(self, path: str):
-            hub.asked[path] += 1
-            if path in hub.missing:
-                self._answer(404, b"{}", "application/json")
-                return
-            size = (hub.folder / path).stat().st_size
-            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-            first = int(wanted[1]) if wanted else 0
-            last = int(wanted[2]) if wanted and wanted[2] else size - 1
-            if wanted:
-                hub.ranges.append((path, wanted[0]))
-            self.send_response(206 if wanted else 200)
-            if wanted:
-                self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
-            self.send_header("Content-Length", str(last + 1 - first))
-            self.end_headers()
-            stop = last + 1
-            if hub.cuts > 0 and path in hub.cut_after:
-                hub.cuts -= 1
-                stop = min(stop, first + hub.cut_after[path])
-            with (hub.folder / path).open("rb") as file:
-                file.seek(first)
-                while (left := stop - file.tell()) > 0:
-                    self.wfile.write(file.read(min(_BLOCK_BYTES, left)))
-            if stop != last + 1:
-                self.close_connection = True
-
-        def _answer(self, status: int, content: bytes, kind: str = "text/plain"):
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.hub = hub
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
