@@ -1,14 +1,17 @@
 """HRN's mesh as it goes out: its normals, and the camera that lays it over the photo."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
 from hrn_opt.hrn.align.face_crop import Placement
 from hrn_opt.hrn.find.faces import WorkingPhoto
+from hrn_opt.hrn.frames import CAMERA_DISTANCE_DM, CENTRE_PX, FOCAL_PX
 from hrn_opt.hrn.output.mesh import output_normals, photo_camera
 
 
@@ -40,3 +43,28 @@ def test_camera_keeps_the_renderers_pixel_centres():
     found = photo_camera(placement, working).project(vertices)
     assert_close(found[:, :2], placement.to_photo(crop_xy, (300, 200)), atol=1e-4, rtol=0)  # float32 of 200 px
     assert found[1, 2] < found[0, 2]  # what is nearer has the smaller depth
+
+
+@pytest.mark.parametrize("vertex", [(0.0, 0.0, 0.0), (0.7, -0.4, 1.2), (-0.3, 0.9, -0.5)])
+def test_the_camera_is_a_pinhole_before_the_crop_s_place(vertex):
+    scale, low = torch.tensor([2.0, 3.0]), torch.tensor([11.0, 25.0])
+    placement = SimpleNamespace(to_photo=lambda crop_xy, size_hw: crop_xy * scale + low)
+    camera = photo_camera(placement, SimpleNamespace(photo_size_hw=(700, 900)))
+    x, y, z = vertex
+    distance = CAMERA_DISTANCE_DM - z
+    crop_xy = torch.tensor([CENTRE_PX + FOCAL_PX * x / distance, CENTRE_PX - FOCAL_PX * y / distance])
+    *seen, w = camera.matrix @ torch.tensor([*vertex, 1.0])
+    expected = torch.tensor([*(crop_xy * scale + low), 1 - 1 / distance])
+    torch.testing.assert_close(torch.stack(seen) / w, expected, atol=1e-4, rtol=1e-6)  # float32
+    assert float(w) == pytest.approx(distance)
+
+
+def test_normals_count_each_triangle_alike_whatever_its_area():
+    """A floor of one large triangle and a wall of a small one meet in an edge; a third has no area."""
+    vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 9, 0], [0, 0, 0.1], [5, 5, 5]])
+    triangles = torch.tensor([[0, 1, 2], [0, 3, 1]])
+    half = 0.5**0.5
+    expected = torch.tensor([[0, half, half], [0, half, half], [0, 0, 1], [0, 1, 0], [0, 0, 1]])
+    torch.testing.assert_close(output_normals(vertices, triangles), expected)
+    flat = torch.tensor([[0, 1, 2], [4, 4, 4]])
+    assert output_normals(vertices, flat)[4].tolist() == [0, 0, 1]
