@@ -30,7 +30,8 @@ MAX_ZOOM = 2.0  # after a bicubic doubling, bilinear sampling shows no facets; m
 class PhotoPatch:
     """A resampled part of the photo.
 
-    image: (3, h, w) float32, 0..255.   photo position = patch position · scale_xy + origin_xy.
+    image: (3, h, w) float32, 0..255.
+    scale_xy, origin_xy: photo position = patch position · scale_xy + origin_xy.
     """
 
     image: Tensor

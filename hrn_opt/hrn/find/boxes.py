@@ -86,7 +86,7 @@ def decode(raw: RawFaces, size_hw: tuple[int, int]) -> tuple[Detection, ...]:
     kept = suppress(boxes, SAME_FACE_IOU)
     top, left = _padding(fitted_size(size_hw))
     shift = np.array([left, top, left, top])
-    # PARITY: boxes are cut to whole pixels at 512 px, and again in the picture; test_find.py pins it.
+    # PARITY: boxes are cut to whole pixels at 512 px, and again in the picture; test_boxes.py pins it.
     whole = boxes[kept].int().numpy() - shift
     whole = (whole * (max(size_hw) / INPUT_PX)).astype(int)  # (K, 4)
     detections = [

@@ -13,7 +13,7 @@ from hrn_opt.hrn.exact.opencv_resize import resize_cubic, resize_linear
 from hrn_opt.hrn.frames import FAN_CROP_PX, POINTS_CROP_PX
 
 ENLARGED = 1.35  # a face's square over the longer side of its bounds
-# PARITY: upstream lays a mean colour in BGR order (103.94, 116.78, 123.68) round an RGB photo; test_find.py pins it.
+# PARITY: upstream lays a mean colour in BGR order (103.94, 116.78, 123.68) round an RGB photo; test_crops.py pins it.
 BORDER_RGB = (104, 117, 124)
 BLACK = (0, 0, 0)
 LARGEST_WINDOW_PX = 8192  # what is larger comes from a box that is no face, and would not fit in memory
@@ -30,7 +30,7 @@ class Square:
     @property
     def window(self) -> Window:
         """The whole pixels it covers."""
-        # PARITY: cut towards zero, also left of the photo; test_find.py pins it.
+        # PARITY: cut towards zero, also left of the photo; test_crops.py pins it.
         return Window(int(self.left), int(self.top), int(self.left + self.side), int(self.top + self.side))
 
 

@@ -25,7 +25,7 @@ from hrn_opt.hrn.frames import FAN_CROP_PX, POINTS_CROP_PX
 from hrn_opt.hrn.networks.landmarks106 import Landmarks106
 from hrn_opt.hrn.networks.s3fd import S3FD
 
-# PARITY: the mean is in BGR order, the crop in RGB; test_find.py pins it.
+# PARITY: the mean is in BGR order, the crop in RGB; test_landmarks.py pins it.
 MEAN_106 = (103.94, 116.78, 123.68)
 MEAN_S3FD_BGR = (104.0, 117.0, 123.0)
 FIVE_OF_106 = (74, 83, 54, 84, 90)  # the eyes' middles, the nose tip, the mouth's corners
@@ -104,7 +104,7 @@ class FanView:
     def points_from(self, heatmap_places: NDArray[np.float64]) -> NDArray[np.float64]:
         """(K, 2) float64, whole crop pixels, of (K, 2) places in its heatmaps."""
         back = np.linalg.pinv(self.matrix(HEATMAP_PX))
-        # PARITY: landmarks are cut to whole pixels of the crop; test_find.py pins it.
+        # PARITY: landmarks are cut to whole pixels of the crop; test_faces.py pins it.
         places: NDArray[np.float64] = np.trunc(heatmap_places @ back[:2, :2].T + back[:2, 2])
         return places
 
@@ -136,7 +136,7 @@ def view_for_points(regressor: BoxRegressor, points: np.ndarray, photo_size_hw: 
     if left < -(width // 2) or top < -(height // 2) or side < 1:
         return PointsView(Window(0, 0, 0, 0), 1)
     # PARITY: upstream pads the photo by half its size and slices, so the far sides may come short (and the crop is
-    # then stretched, though its scale is not); test_find.py pins it.
+    # then stretched, though its scale is not); test_landmarks.py pins it.
     right, bottom = min(left + side, 2 * width - width // 2), min(top + side, 2 * height - height // 2)
     return PointsView(Window(left, top, right, bottom), side)
 

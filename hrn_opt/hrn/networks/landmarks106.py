@@ -99,7 +99,7 @@ def _mean_position(heatmaps: Tensor) -> Tensor:
     height, width = heatmaps.shape[2:]
     weight = heatmaps.flatten(2).softmax(2).unflatten(2, (height, width))
     down, across = torch.arange(height, device=weight.device), torch.arange(width, device=weight.device)
-    # PARITY: the published network was trained with its maps transposed: rows count x; test_find.py pins it.
+    # PARITY: the published network was trained with its maps transposed: rows count x; test_detectors.py pins it.
     x = (weight * down[:, None]).sum((2, 3)) / width
     y = (weight * across).sum((2, 3)) / height
     return torch.stack([x, y], -1)
