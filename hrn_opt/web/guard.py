@@ -17,7 +17,7 @@ _PASSED_OVER = 4  # times what is allowed; whoever sends more may find the line 
 # Recorded from the page in a browser, gradio_client and curl; what else Gradio 6.31 answers, nobody here needs.
 # "startup-events" is Gradio's own call to itself when it starts.
 _READ = re.compile(
-    r"/(|config|login|logout|theme\.css|favicon\.ico|manifest\.json|(assets|static)(/[\w.-]+)+"
+    r"/(|robots\.txt|config|login|logout|theme\.css|favicon\.ico|manifest\.json|(assets|static)(/[\w.-]+)+"
     r"|gradio_api/(info|upload_progress|queue/data|startup-events|heartbeat/\w+|file=/.+|call/\w+/\w+))"
 )
 _WRITE = re.compile(r"/(login|gradio_api/(upload|run/predict|queue/join|cancel|reset|call/\w+))")

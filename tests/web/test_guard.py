@@ -159,6 +159,7 @@ def test_what_the_page_sends_passes_unchanged(parts):
         "/gradio_api/file=/tmp/private/texture.png",
         "/assets/httpclient.js",
         "/config",
+        "/robots.txt",
         "/theme.css",
         "/static/fonts/x/y.woff2",
     ],
