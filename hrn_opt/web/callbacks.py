@@ -35,7 +35,7 @@ from hrn_opt.web.results import write_result
 from hrn_opt.web.runs import FaceResults, Job, LinkedStop, RunResult
 from hrn_opt.web.sessions import Run, Sessions
 from hrn_opt.web.settings import ServingSettings
-from hrn_opt.web.updates import SAME, FacesUpdate, ResultUpdate, RunUpdate, buttons
+from hrn_opt.web.updates import DOWNLOADS, SAME, FacesUpdate, ResultUpdate, RunUpdate, buttons
 from hrn_opt.web.words import language_of, say, say_error
 
 log = logging.getLogger("hrn_opt.page")
@@ -293,7 +293,7 @@ def _offer(path: Path | str | None) -> gr.DownloadButton:
 
 def _begun(progress: str) -> RunUpdate:
     """A run begins: the files of the one before are no longer offered."""
-    return RunUpdate(progress, **buttons(running=True), **dict.fromkeys(RunUpdate._fields[3:]))
+    return RunUpdate(progress, **buttons(running=True), **dict.fromkeys((*DOWNLOADS, "made")))
 
 
 def _ended(progress: str) -> RunUpdate:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 SAME = gr.skip()  # the widget stays as it is
+DOWNLOADS = ("get_texture", "get_scene", "get_obj", "get_everything")  # the buttons' fields
 
 
 class FacesUpdate(NamedTuple):

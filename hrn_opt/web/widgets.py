@@ -14,7 +14,16 @@ from hrn_opt.serving.models import ModelState
 from hrn_opt.web.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
 from hrn_opt.web.callbacks import FIRST_FACE, Callbacks
 from hrn_opt.web.progress import Ticker, idle
-from hrn_opt.web.updates import CancelUpdate, FacesUpdate, PressUpdate, ResultUpdate, RunUpdate, buttons, targets
+from hrn_opt.web.updates import (
+    DOWNLOADS,
+    CancelUpdate,
+    FacesUpdate,
+    PressUpdate,
+    ResultUpdate,
+    RunUpdate,
+    buttons,
+    targets,
+)
 from hrn_opt.web.words import WORDS, i18n, language_of, say
 
 EXAMPLE_PHOTO = Path(__file__).with_name("astronaut.jpg")
@@ -232,7 +241,7 @@ def _connect(callbacks: Callbacks, given: Inputs, shown: Outputs) -> None:
 def _begun(request: gr.Request) -> PressUpdate:
     """At once, whatever the queue does; an empty viewer, because it keeps its face until the next one is there."""
     progress = Ticker(language_of(request.headers)).working(say(language_of(request.headers), "working"))
-    nothing_to_get = dict.fromkeys(PressUpdate._fields[5:], gr.DownloadButton(interactive=False))
+    nothing_to_get = dict.fromkeys(DOWNLOADS, gr.DownloadButton(interactive=False))
     return PressUpdate(progress, **buttons(running=True), scene=None, shown_face=FIRST_FACE, **nothing_to_get)
 
 
