@@ -25,7 +25,7 @@ NEEDED_DISK_BYTES = 200 << 20  # photos and results of some visitors
 # Package → the extra of pyproject.toml that brings it; "" for those that everything needs.
 PACKAGES = {
     **dict.fromkeys(("torch", "numpy", "pillow", "pillow-heif", "safetensors", "pygltflib", "psutil"), ""),
-    "gradio": "web",
+    **dict.fromkeys(("gradio", "fastapi", "uvicorn", "itsdangerous", "prometheus-client"), "web"),
     "accelerate": "hrn",
     "filelock": "hrn",
     "modelscope": "hrn",
