@@ -7,7 +7,6 @@ that needs it, so that the doctor can still speak when torch is missing.
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import shutil
 import sys
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from hrn_opt.machine import free_memory_bytes, usable_cpus
 from hrn_opt.program import FETCH, install_command
 
 OLDEST_PYTHON = (3, 10)
@@ -78,8 +78,7 @@ def _not_installed(name: str, extra: str) -> Check:
 
 
 def check_cpu() -> Check:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Check("CPU", True, f"{usable} threads, {platform.machine()}")
+    return Check("CPU", True, f"{usable_cpus()} threads, {platform.machine()}")
 
 
 def check_gpu() -> Check:
@@ -157,13 +156,11 @@ def check_disk() -> Check:
 
 def check_memory() -> Check:
     try:
-        import psutil
-    except ImportError:  # which has a finding of its own
+        free = free_memory_bytes()
+    except ImportError:  # psutil, which has a finding of its own
         return Check("free memory", True, "unknown without psutil")
-    free = psutil.virtual_memory().available
-    return _check(
-        "free memory", free >= NEEDED_RAM_BYTES, _gib(free), f"Close programs: {_gib(NEEDED_RAM_BYTES)} needed."
-    )
+    remedy = f"Close programs, or give the container more: {_gib(NEEDED_RAM_BYTES)} needed."
+    return _check("free memory", free >= NEEDED_RAM_BYTES, _gib(free), remedy)
 
 
 def read_pins(path: Path = CONSTRAINTS) -> dict[str, str]:

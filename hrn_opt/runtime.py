@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from hrn_opt.errors import OptionInvalid
+from hrn_opt.machine import usable_cpus
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,6 +29,14 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def use_usable_cpus() -> None:
+    """Torch computes on as many threads as its container lets compute at once; on fewer, where OMP_NUM_THREADS says so.
+
+    For programs, at their start: the setting holds for every thread that is started later.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
 
 
 def keep_freed_memory() -> None:

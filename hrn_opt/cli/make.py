@@ -114,9 +114,10 @@ def _comma_list(text: str) -> tuple[str, ...]:
 
 def _load(name: str, **options: Any) -> Reconstructor:
     import hrn_opt
-    from hrn_opt.runtime import keep_freed_memory
+    from hrn_opt.runtime import keep_freed_memory, use_usable_cpus
 
     keep_freed_memory()
+    use_usable_cpus()
     return hrn_opt.load(name, **options)
 
 

@@ -27,6 +27,7 @@ from hrn_opt.hrn.output.mesh import face_mesh, photo_camera
 from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.morphable import Coefficients
 from hrn_opt.hrn.texture.upsample import RASTER_PX, PhotoView, upsample_texture
+from hrn_opt.machine import usable_cpus
 from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
 
 NAME = "hrn"
@@ -84,7 +85,7 @@ class HrnModel:
     offload_folder: str | os.PathLike[str] | None = None
 
     name = NAME
-    cpu_threads = torch.get_num_threads()  # its networks are large enough to share out
+    cpu_threads = min(torch.get_num_threads(), usable_cpus())  # its networks are large enough to share out
     extra_texture_sizes = (UV_PX,)
     has_detail = True
     takes_hints = True

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psutil
 import torch
 from torch import nn
 
@@ -22,6 +21,7 @@ from hrn_opt.hrn.find.faces import FACES_AT_ONCE
 from hrn_opt.hrn.networks.landmarks106 import Landmarks106
 from hrn_opt.hrn.pack.networks import NETWORKS, TEXTURE_NETWORKS, NetworkSpec
 from hrn_opt.hrn.pack.prepared import PreparedPack
+from hrn_opt.machine import free_memory_bytes
 
 GIB = 1 << 30
 CPU, DISK = "cpu", "disk"
@@ -208,7 +208,7 @@ def plan_memory(
         spare -= parts.bases_bytes if bases_on_device and device.type != CPU else 0
         faces = _faces(parts.activation_bytes + spare)
         return _resident(device, parts.activation_bytes, faces, bases=str(device) if bases_on_device else CPU)
-    host_bytes = _free_host_bytes() if host_bytes is None else host_bytes
+    host_bytes = free_memory_bytes() if host_bytes is None else host_bytes
     fan = CPU if host_bytes > parts.whole_bytes else DISK
     skin_mask = DISK if fan == DISK and offload_folder is not None else CPU
     if device.type == CPU and skin_mask == CPU:
@@ -265,8 +265,3 @@ def accelerate_quiet() -> Iterator[None]:
 def _faces(activation_bytes: int) -> int:
     """Faces that may go through the networks that find them at once; 3D-FAN needs the most for each."""
     return max(1, min(FACES_AT_ONCE, activation_bytes // FAN_ACTIVATION_BYTES))
-
-
-def _free_host_bytes() -> int:
-    available: int = psutil.virtual_memory().available
-    return available
