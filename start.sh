@@ -18,10 +18,11 @@ Usage: ./start.sh [command] [arguments]
   fetch          get the HRN model, 1.1 GB, and prepare it; everything runs without it
   hash-password  make a user of the page
   doctor         say what this machine has and what to do about what is missing; installs nothing
+  health         ask the page served here whether it lives; for what watches a container; installs nothing
   test           run all tests (--fast: only the fast ones; other arguments go to pytest)
   bench          measure speed and memory, against the published code (--quick: this engine alone, some minutes, with what is installed)
 
-The first five are those of `hrn-opt`; each has --help. The first start makes .venv and installs the pinned
+All but test and bench are those of `hrn-opt`; each has --help. The first start makes .venv and installs the pinned
 requirements. An active environment, or a container that has them all, is used as it is. PYTHON=path chooses the
 interpreter, HRN_OPT_NO_VENV=1 never makes a .venv (0: always), TORCH_INDEX_URL=url adds an index to take torch from
 (PyTorch's CPU index saves gigabytes on a machine without a GPU).
@@ -149,10 +150,10 @@ case $command in
     prepare run "${RUN_EXTRAS[@]}"
     call "${command/#run/serve}" "$@"
     ;;
-  doctor) # looks through the Python that the other commands would use
+  doctor | health) # looks through the Python that the other commands would use
     PY=$(find_python)
     uses_active || [[ ! -x $VENV/bin/python ]] || PY=$VENV/bin/python
-    call doctor "$@"
+    call "$command" "$@"
     ;;
   test)
     prepare test "${TEST_EXTRAS[@]}"

@@ -36,10 +36,17 @@ def test_every_command_has_its_own_help(capsys, command):
     assert code == 0 and out.startswith(f"usage: hrn-opt {command} ")
 
 
-@pytest.mark.parametrize("arguments", [[], ["me.jpg"], ["make"], ["serve", "--prot", "1"]])
+@pytest.mark.parametrize("arguments", [[], ["--prot"], ["make"], ["serve", "--prot", "1"]])
 def test_what_is_no_call_exits_2(capsys, arguments):
     code, out, err = answer(capsys, *arguments)
     assert code == 2 and out == "" and err.startswith("usage: ")
+
+
+@pytest.mark.parametrize(("word", "hint"), [("me.jpg", ""), ("test", "needs a clone"), ("bench", "needs a clone")])
+def test_an_unknown_command_is_one_sentence_that_names_the_known_ones(capsys, word, hint):
+    code, out, err = answer(capsys, word, "--fast")
+    assert (code, out, err.count("\n")) == (2, "", 1) and f'no command "{word}"' in err and hint in err
+    assert all(name in err for name in COMMANDS)
 
 
 def test_version(capsys):
