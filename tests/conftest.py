@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-FAST = "not slow and not browser and not oracle"
+FAST = "not slow and not browser and not oracle and not image"
 CI_MAY_LACK = ("CUDA", "this system")  # words of the reasons for which a test may be skipped even there
 
 
