@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hrn_opt.runtime import run_repeatedly
+from hrn_opt import runtime
+from hrn_opt.runtime import run_repeatedly, torch_threads
 
 CUDA = torch.device("cuda:0")
 
@@ -77,6 +78,14 @@ def test_steps_on_a_cpu_are_called_directly():
     recorder = Recorder()
     run_repeatedly(recorder.step, 5, torch.device("cpu"))
     assert recorder.done == 5 and recorder.replays == 0
+
+
+@pytest.mark.parametrize(("usable", "expected"), [(1, 1), (3, 3), (1000, 4)])
+def test_threads_keep_to_what_is_usable_and_to_what_was_asked_for(monkeypatch, usable, expected):
+    monkeypatch.setattr(runtime, "usable_cpus", lambda: usable)
+    with torch_threads(4):  # as OMP_NUM_THREADS=4
+        runtime.use_usable_cpus()
+        assert torch.get_num_threads() == expected
 
 
 FREE_A_TENSOR = """
