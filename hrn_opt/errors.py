@@ -157,6 +157,16 @@ class OutOfMemory(HrnOptError):
     """The device's memory, or the machine's, did not suffice."""
 
 
+class DiskFull(HrnOptError):
+    """No room for more photos and results.
+
+    reason: "quota" (of what visitors may have here), "disk" (full, or read-only).
+    most_mb: what visitors may have here.
+    """
+
+    value_names = ("reason", "most_mb")
+
+
 class PackError(HrnOptError):
     """A model pack that cannot be used; the children say why."""
 

@@ -9,10 +9,11 @@ import logging
 import secrets
 import shutil
 import threading
-import time
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from hrn_opt.web.folders import NO_ROOM, Sweep, disk_full
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,13 @@ class Sessions:
 
     root: a folder of their own.
     kept_runs: how many of one session's latest ended runs stay on disk, so that a download just begun can end.
+    sweep: tells what is old.
     """
 
-    def __init__(self, root: Path, kept_runs: int = 3):
+    def __init__(self, root: Path, kept_runs: int = 3, sweep: Sweep | None = None):
         self._root = root
         self._kept_runs = kept_runs
+        self._sweep = sweep or Sweep()
         self._runs: dict[str, list[Run]] = {}
         self._photos: dict[str, set[Path]] = {}  # folders: of uploads, and of what shows them
         self._spared: frozenset[Path] = frozenset()
@@ -51,7 +54,7 @@ class Sessions:
     def begin(self, session: str) -> Run:
         """A new run with an empty folder of its own; ended ones past `kept_runs` go, those at work never."""
         run = Run(self._root / secrets.token_urlsafe(16))
-        run.folder.mkdir(mode=0o700, parents=True)
+        _make(run.folder)
         with self._lock:
             runs = self._runs.setdefault(session, [])
             ended = [one for one in runs if one.stop.is_set()]
@@ -64,7 +67,7 @@ class Sessions:
     def new_folder(self, session: str) -> Path:
         """A new empty folder that goes when the session does."""
         folder = self._root.resolve() / secrets.token_urlsafe(16)
-        folder.mkdir(mode=0o700, parents=True)
+        _make(folder)
         with self._lock:
             self._photos.setdefault(session, set()).add(folder)
         return folder
@@ -87,10 +90,9 @@ class Sessions:
             shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self, kept_s: float) -> int:
-        """How many folders and files below the root were deleted, as nothing in them has changed for `kept_s`."""
-        oldest = time.time() - kept_s
+        """How many folders and files below the root were deleted, as earlier sweeps saw no change for `kept_s`."""
         present = set(self._root.resolve().iterdir()) - self._spared
-        stale = {path for path in present if _changed(path) < oldest}
+        stale = self._sweep.unchanged(present, kept_s)
         for path in stale:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -102,13 +104,25 @@ class Sessions:
                 for session, runs in self._runs.items()
             }
             self._runs = {session: runs for session, runs in kept.items() if runs}
+            photos = {session: folders - stale for session, folders in self._photos.items()}
+            self._photos = {session: folders for session, folders in photos.items() if folders}
         return len(stale)
 
 
 class Sweeper:
-    """Sweeps the sessions' root every so often until it is closed."""
+    """Sweeps the sessions' root every so often until it is closed.
 
-    def __init__(self, sessions: Sessions, kept_s: float, every_s: float | None = None):
+    sweep_others: called each time, too; tells how many folders it deleted, such as those of dead servers.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        kept_s: float,
+        every_s: float | None = None,
+        sweep_others: Callable[[], int] = lambda: 0,
+    ):
+        self._sweep_others = sweep_others
         self._closed = threading.Event()
         every_s = every_s or min(max(kept_s / 10, 1.0), 300.0)
         self._thread = threading.Thread(
@@ -125,17 +139,20 @@ class Sweeper:
             try:
                 if count := sessions.sweep(kept_s):
                     log.info("Deleted %d folders that were older than %.0f s", count, kept_s)
+                if count := self._sweep_others():
+                    log.info("Deleted %d folders that ended servers had left", count)
             except OSError as error:  # the next round may succeed
                 log.warning("Could not clear away old files: %s", error)
 
 
-def _changed(path: Path) -> float:
-    """When something in the file or folder last changed, in seconds since 1970; 0 when it has just gone."""
-    times = [0.0]
-    for one in (path, *path.rglob("*")):
-        with suppress(OSError):
-            times.append(one.lstat().st_mtime)
-    return max(times)
+def _make(folder: Path) -> None:
+    """Raises DiskFull rather than what the system says."""
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise disk_full() from error
+        raise
 
 
 def _end_run(run: Run) -> None:

@@ -148,6 +148,8 @@ ERRORS_ZH: dict[str, str] = {
     "QueueFull": "等待的照片已满（{most_jobs} 张）；请一分钟后再试。",
     "DeadlinePassed": "这张照片超过了 {deadline_s} 秒，已放弃；请稍后再试，或选较小的纹理。",
     "OutOfMemory": "内存不足；请选较小的纹理，或等排队的照片少些再试。",
+    "DiskFull": "服务器磁盘已满或不可写；请告知管理员。",
+    "DiskFull.quota": "访客文件已占满此处允许的 {most_mb} MB；请几分钟后旧文件删除时再试。",
     "InputError": "输入无法使用；请换一张照片再试。",
     "HrnOptError": "未能完成；请换一张照片再试。",
 }

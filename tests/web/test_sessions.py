@@ -1,8 +1,14 @@
 """What a visitor makes is private, and gone when the visitor is."""
 
+import errno
 import os
 import time
+from pathlib import Path
 
+import pytest
+
+from hrn_opt.errors import DiskFull
+from hrn_opt.web.folders import Sweep
 from hrn_opt.web.sessions import Sessions, Sweeper
 
 
@@ -52,9 +58,20 @@ def upload(root, name):
     return photo
 
 
-def aged(path, seconds):
-    for one in (*path.rglob("*"), path):
-        os.utime(one, (time.time() - seconds,) * 2)
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def sweeping(root):
+    """Sessions, and the clock that they sweep by."""
+    clock = Clock()
+    return Sessions(root, sweep=Sweep(clock)), clock
 
 
 def test_a_photo_goes_with_the_last_session_that_holds_it(tmp_path):
@@ -70,40 +87,64 @@ def test_a_photo_goes_with_the_last_session_that_holds_it(tmp_path):
 def test_what_lies_elsewhere_or_belongs_to_the_page_is_never_deleted(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
-    sessions, example, elsewhere = Sessions(root), upload(root, "example"), upload(tmp_path, "elsewhere")
+    (sessions, clock), example, elsewhere = sweeping(root), upload(root, "example"), upload(tmp_path, "elsewhere")
     sessions.spare_present()
     for photo in (example, elsewhere, root / "hash" / ".." / ".." / "elsewhere" / "me.jpg"):
         sessions.track_upload("a", photo)
     sessions.end("a")
-    aged(example.parent, 9999)
+    assert sessions.sweep(60) == 0
+    clock.now_s += 9999
     assert sessions.sweep(60) == 0
     assert example.is_file() and elsewhere.is_file()
 
 
 def test_a_sweep_takes_what_is_old_and_leaves_what_is_in_use(tmp_path):
-    sessions = Sessions(tmp_path)
+    sessions, clock = sweeping(tmp_path)
     old, young = sessions.begin("a"), sessions.begin("a")
-    (young.folder / "texture.png").write_bytes(b"x")
-    aged(old.folder, 100)
-    os.utime(young.folder, (time.time() - 100,) * 2)  # what lies in it is new
     left = upload(tmp_path, "upload")
-    aged(left.parent, 100)
+    sessions.track_upload("a", left)
+    assert sessions.sweep(60) == 0
+    clock.now_s += 59
+    assert sessions.sweep(60) == 0
+    (young.folder / "texture.png").write_bytes(b"x")
+    clock.now_s += 1
     assert sessions.sweep(60) == 2
     assert not old.folder.exists() and not left.parent.exists() and young.folder.is_dir()
+    assert not sessions._photos and sessions._runs == {"a": [young]}  # nothing is remembered of what has gone
     sessions.end("a")
     assert not young.folder.exists()
 
 
-def test_the_janitor_sweeps_by_itself_and_stops(tmp_path):
-    sessions = Sessions(tmp_path)
+@pytest.mark.parametrize("seconds", [-1e8, 1e8])
+def test_a_jump_of_the_machine_s_clock_deletes_nothing(tmp_path, seconds):
+    sessions, clock = sweeping(tmp_path)
     run = sessions.begin("a")
-    aged(run.folder, 100)
-    janitor = Sweeper(sessions, kept_s=60, every_s=0.01)
+    os.utime(run.folder, (time.time() + seconds,) * 2)
+    assert sessions.sweep(60) == 0
+    clock.now_s += 59
+    assert sessions.sweep(60) == 0 and run.folder.is_dir()
+
+
+def test_a_full_disk_is_told_in_a_sentence(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    for make in (Sessions(tmp_path).begin, Sessions(tmp_path).new_folder):
+        with pytest.raises(DiskFull, match="disk is full"):
+            make("a")
+
+
+def test_the_janitor_sweeps_by_itself_and_stops(tmp_path):
+    sessions, clock = sweeping(tmp_path)
+    run, others = sessions.begin("a"), []
+    janitor = Sweeper(sessions, kept_s=60, every_s=0.01, sweep_others=lambda: others.append(1) or 1)
     gives_up_at = time.monotonic() + 60
     while run.folder.exists() and time.monotonic() < gives_up_at:
+        clock.now_s += 10
         time.sleep(0.01)
     janitor.close()
-    assert not run.folder.exists() and not janitor._thread.is_alive()
+    assert not run.folder.exists() and others and not janitor._thread.is_alive()
 
 
 def test_a_room_goes_with_its_session(tmp_path):
