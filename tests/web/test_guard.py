@@ -5,10 +5,12 @@ import json
 
 import pytest
 
-from hrn_opt.web.guard import JSON_BYTES, Guard
+from hrn_opt.web.bodies import JSON_BYTES
+from hrn_opt.web.guard import Guard
+from hrn_opt.web.requests import route_of
 
 
-def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts=1, more=()):
+def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts=1, more=(), **options):
     """(status, headers, what the page was given as a body) of one request."""
     seen, answer = [], {}
 
@@ -33,7 +35,7 @@ def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts
         if message["type"] == "http.response.start":
             answer.update(status=message["status"], headers=dict(message["headers"]))
         else:
-            answer["body"] = message["body"]
+            answer["body"] = answer.get("body", b"") + message.get("body", b"")
 
     pieces = []
     method = method or ("GET" if body is None else "POST")
@@ -41,7 +43,7 @@ def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts
     given = dict([*length, *headers])
     pairs = [*((name, value) for name, value in given.items() if value), *more]
     scope = {"type": kind, "path": path, "method": method, "headers": pairs}
-    asyncio.run(Guard(page, limit, jobs=lambda: 3)(scope, receive, send))
+    asyncio.run(Guard(page, max_body_bytes=limit, **options)(scope, receive, send))
     return answer, (seen[0] if seen else None)
 
 
@@ -72,7 +74,10 @@ def test_fetching_by_the_path_is_refused(path):
 
 @pytest.mark.parametrize(
     "path",
-    ["token", "user", "login_check", "app_id", "queue/status", "stream/x/y", "component_server", "api/create", "mcp/"],
+    [
+        *("token", "user", "login_check", "app_id", "queue/status", "stream/x/y", "component_server", "api/create"),
+        *("mcp/", "login", "logout", "startup-events", "manifest.json", "monitoring/summary", "docs"),
+    ],
 )
 @pytest.mark.parametrize("body", [None, b"{}"])
 def test_what_the_page_does_not_need_is_not_there(path, body):
@@ -183,10 +188,29 @@ def test_parameters_are_limited_more():
     assert status_of("/gradio_api/queue/join", body, [JSON], limit=10 * JSON_BYTES) == 413
 
 
-@pytest.mark.parametrize("length", [b"", b"-1", b"many"])
-def test_a_body_of_unknown_length_is_refused_unread(length):
+@pytest.mark.parametrize("length", [b"-1", b"+5", b"many", b"1" * 5000])
+def test_a_length_that_is_no_number_is_refused_unread(length):
     answer, given = ask("/gradio_api/upload", b"x", [MULTIPART, (b"content-length", length)])
-    assert answer["status"] == 411 and given is None
+    assert answer["status"] == 400 and given is None
+
+
+CHUNKED = ((b"content-length", b""), (b"transfer-encoding", b"chunked"))
+
+
+def test_an_upload_of_unknown_length_is_counted_while_it_is_read():
+    answer, given = ask("/gradio_api/upload", b"x" * 5000, [MULTIPART, *CHUNKED], parts=50)
+    assert answer["status"] == 200 and len(given) == 5000
+    for parts in (1, 50):
+        answer, _ = ask("/gradio_api/upload", b"x" * 5001, [MULTIPART, *CHUNKED], parts=parts)
+        assert answer["status"] == 413 and answer["headers"][b"connection"] == b"close"
+    answer, given = ask("/gradio_api/queue/join", b"[1]", [JSON, *CHUNKED])
+    assert answer["status"] == 200 and given == b"[1]"
+
+
+def test_whoever_waits_to_be_told_to_go_on_is_refused_at_once():
+    """A receive would tell the client to send."""
+    headers = [MULTIPART, (b"expect", b"100-continue"), (b"content-length", b"9999999")]
+    assert status_of("/gradio_api/upload", b"", headers) == 413  # without a body to read
 
 
 def test_deep_nesting_is_no_crash():
@@ -194,7 +218,7 @@ def test_deep_nesting_is_no_crash():
 
 
 def test_every_answer_has_the_headers_once():
-    for path, body in (("/", None), ("/gradio_api/proxy=http://x/", None), ("/healthz", None)):
+    for path, body in (("/", None), ("/gradio_api/proxy=http://x/", None), ("/gradio_api/queue/join", b"[1]")):
         headers = ask(path, body)[0]["headers"]
         assert b"default-src 'self'" in headers[b"content-security-policy"]
         assert headers[b"x-content-type-options"] == b"nosniff" and headers[b"x-frame-options"] == b"SAMEORIGIN"
@@ -203,6 +227,126 @@ def test_every_answer_has_the_headers_once():
     assert b"no-store" in ask("/gradio_api/file=/tmp/x.png")[0]["headers"][b"cache-control"]
 
 
-def test_health_is_told_without_the_page():
-    answer, given = ask("/healthz")
-    assert (answer["status"], json.loads(answer["body"]), given) == (200, {"status": "ok", "jobs": 3}, None)
+def test_other_sites_may_not_read_and_nobody_speaks_websocket():
+    async def page(scope, receive, send):
+        allowing = [(b"Access-Control-Allow-Origin", b"https://elsewhere.example"), (b"x-other", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": allowing})
+
+    async def send(message):
+        sent.append(message)
+
+    sent = []
+    asyncio.run(Guard(None)({"type": "websocket", "path": "/"}, None, send))
+    assert sent.pop()["type"] == "websocket.close"
+    asyncio.run(Guard(page)({"type": "http", "path": "/", "method": "GET", "headers": []}, None, send))
+    names = {name for name, _ in sent[0]["headers"]}
+    assert b"x-other" in names and b"access-control-allow-origin" not in names
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/version", "/signin")),
+        *(("GET", f"/api/v1/{path}") for path in ("openapi.json", "docs", "docs/", "docs/swagger-ui.css")),
+        *(("POST", path) for path in ("/signin", "/signout", "/api/v1/faces")),
+    ],
+)
+def test_our_own_routes_pass_by_their_method_alone(method, path):
+    assert status_of(path, method=method, body=b"" if method == "POST" else None) == 200
+    assert status_of(path, method="DELETE") == 404
+    if path != "/signin":
+        other = "POST" if method == "GET" else "GET"
+        assert status_of(path, method=other, body=b"" if other == "POST" else None) == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_programs_that_call_tools_pass_where_that_is_on(method):
+    for path in ("/gradio_api/mcp/", "/gradio_api/mcp/sse", "/gradio_api/mcp/messages/"):
+        body = b"{}" if method == "POST" else None
+        assert status_of(path, body, method=method, mcp=True) == 200
+        assert status_of(path, body, method=method) == 404
+    assert status_of("/gradio_api/upload", method="DELETE", mcp=True) == 404
+
+
+def test_an_argument_of_a_tool_is_no_address_either():
+    body = {"method": "tools/call", "params": {"name": "create", "arguments": {"photo": "https://somewhere/x.jpg"}}}
+    assert status_of("/gradio_api/mcp/", json.dumps(body).encode(), [JSON], mcp=True) == 403
+    body["params"]["arguments"]["photo"] = "/tmp/me.jpg"
+    body["params"]["clientInfo"] = {"websiteUrl": "https://client.example"}
+    assert status_of("/gradio_api/mcp/", json.dumps(body).encode(), [JSON], mcp=True) == 200
+
+
+def test_refusals_below_api_are_problems_for_programs():
+    answer, _ = ask("/api/v1/nothing")
+    assert answer["headers"][b"content-type"] == b"application/problem+json"
+    told = json.loads(answer["body"])
+    assert told == {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "There is nothing here."}
+    assert ask("/nothing")[0]["headers"][b"content-type"].startswith(b"text/plain")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([(b"host", b"faces.example")], 200),
+        ([(b"host", b"Faces.Example:8080")], 200),
+        ([(b"host", b"[::1]:8080")], 200),
+        ([(b"host", b"faces.example.evil")], 421),
+        ([(b"host", b"10.0.0.1")], 421),
+        ([], 421),
+        ([(b"host", b"faces.example"), (b"x-forwarded-host", b"faces.example, [::1]")], 200),
+        ([(b"host", b"faces.example"), (b"x-forwarded-host", b"elsewhere.example")], 421),
+    ],
+)
+def test_other_names_than_ours_are_not_answered_to(headers, status):
+    assert status_of("/", headers=headers, hosts=["faces.example", "[::1]"]) == status
+    assert status_of("/", headers=headers) == 200
+    assert status_of("/healthz", headers=headers, hosts=["faces.example"]) == 200
+
+
+def test_behind_a_proxy_that_changes_the_host_our_own_name_is_our_own_origin():
+    headers = [(b"host", b"127.0.0.1:8080"), (b"origin", b"https://faces.example")]
+    assert status_of("/", headers=headers) == 403
+    names = ["faces.example", "127.0.0.1"]
+    assert status_of("/", headers=headers, hosts=names) == 200
+    headers[1] = (b"origin", b"https://faces.example:9999")  # another server on that machine
+    assert status_of("/", headers=headers, hosts=names) == 403
+
+
+def test_another_site_s_form_is_no_link():
+    headers = [(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")]
+    assert status_of("/gradio_api/run/predict", b"[1]", headers) == 403
+
+
+def test_named_sites_may_show_the_page_in_a_frame():
+    frame = [(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"iframe")]
+    answer, _ = ask("/", headers=frame, embed_in=["https://huggingface.co", "https://b.example"])
+    assert answer["status"] == 200
+    policy = answer["headers"][b"content-security-policy"]
+    assert b"frame-ancestors 'self' https://huggingface.co https://b.example" in policy
+    assert not {b"x-frame-options", b"X-Frame-Options", b"cross-origin-opener-policy"} & answer["headers"].keys()
+    answer, _ = ask("/")
+    assert answer["headers"][b"content-security-policy"].endswith(b"frame-ancestors 'self'")
+    assert answer["headers"][b"cross-origin-opener-policy"] == b"same-origin"
+
+
+def test_a_server_below_a_root_path_answers_with_it_or_without():
+    for path in ("/faces/config", "/config", "/faces/", "/faces"):
+        assert status_of(path, root_path="/faces") == 200
+    for path in ("/faces/login", "/facesconfig", "/other/config"):
+        assert status_of(path, root_path="/faces") == 404
+
+
+@pytest.mark.parametrize("given", ["/faces/gradio_api/info", "/gradio_api/info"])
+def test_the_page_below_a_root_path_sees_the_whole_path(given):
+    seen = []
+
+    async def page(scope, receive, send):
+        seen.append((scope["root_path"], scope["path"], scope["raw_path"], route_of(scope)))
+
+    scope = {"type": "http", "path": given, "raw_path": given.encode(), "method": "GET", "headers": []}
+    asyncio.run(Guard(page, root_path="/faces/")(scope, None, None))
+    assert seen == [("/faces", "/faces/gradio_api/info", b"/faces/gradio_api/info", "/gradio_api/info")]
+
+
+def test_too_many_headers_are_refused():
+    assert status_of("/", headers=[(b"cookie", b"x" * 20_000)]) == 431
