@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import traceback
 from typing import Any
 
 from starlette.formparsers import MultiPartException
@@ -86,6 +87,7 @@ async def pass_upload(
         if error.errno not in NO_ROOM or answer.is_under_way:
             raise
         log.warning("An upload failed: %s", error.strerror)
+        traceback.clear_frames(error.__traceback__)  # they hold the part file open, and so its room on the disk
         body.refusal = _full(disk_full())
     finally:
         if upload is not None:

@@ -43,6 +43,7 @@ _WRITE = (
 _MCP = r"|/gradio_api/mcp(/[\w.-]*)*"
 _ANY_HOST = frozenset(("/healthz", "/readyz"))  # a supervisor asks by whatever address it knows
 _PRIVATE = (b"cache-control", b"private, no-store")
+_EVENTS, _UNBUFFERED = b"text/event-stream", (b"x-accel-buffering", b"no")  # nginx would collect them to the end
 _POLICY = (
     # The page runs inline scripts and styles, and its 3D viewer decodes in workers; nothing of it lies elsewhere.
     "default-src 'self'",
@@ -108,6 +109,8 @@ class Guard:
         headers = headers_of(scope)
         if isinstance(headers, Refusal):
             await refuse(headers, route, send, close=True)
+        elif self._root_path and scope["path"] == self._root_path:
+            await _redirect(self._root_path + "/", send)  # the page names its files relatively to that
         elif refusal := self._refusal(scope["method"], route, headers):
             await refuse(refusal, route, send, close=scope["method"] not in ("GET", "HEAD"))
         elif scope["method"] != "POST":
@@ -134,10 +137,17 @@ class Guard:
             if message["type"] == "http.response.start":
                 given = [(name.lower(), value) for name, value in message.get("headers", ())]
                 others = [pair for pair in given if pair[0] not in replaced and not _lets_others_read(pair[0])]
-                message = {**message, "headers": [*others, *own]}
+                unbuffered = [_UNBUFFERED] if dict(given).get(b"content-type", b"").startswith(_EVENTS) else []
+                message = {**message, "headers": [*others, *own, *unbuffered]}
             await send(message)
 
         return sending
+
+
+async def _redirect(path: str, send: Send) -> None:
+    headers = [(b"location", path.encode()), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 308, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _lets_others_read(name: bytes) -> bool:
