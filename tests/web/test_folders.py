@@ -130,6 +130,17 @@ def test_a_folder_whose_lock_was_taken_away_is_left_for_another(tmp_path, monkey
         assert folder.path.parent != taken[0] and not taken[0].exists()
 
 
+def test_a_lock_that_was_deleted_before_it_was_taken_is_none(tmp_path, monkeypatch):
+    dead = dead_folder(tmp_path)
+
+    def lock_late(*_):
+        shutil.rmtree(dead)  # another sweeper was quicker
+        dead_folder(tmp_path)
+
+    monkeypatch.setattr(folders.fcntl, "flock", lock_late)
+    assert sweep_dead(tmp_path) == 0 and (dead / "files" / "run" / "photo.jpg").is_file()
+
+
 @pytest.mark.parametrize("way", ["argument", "TMPDIR"])
 def test_a_place_that_cannot_be_written_is_told_in_a_sentence(tmp_path, monkeypatch, way):
     missing = tmp_path / "missing"

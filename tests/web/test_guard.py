@@ -199,12 +199,6 @@ def test_an_upload_of_unknown_length_is_counted_while_it_is_read():
     assert answer["status"] == 200 and given == b"[1]"
 
 
-def test_whoever_waits_to_be_told_to_go_on_is_refused_at_once():
-    """A receive would tell the client to send."""
-    headers = [MULTIPART, (b"expect", b"100-continue"), (b"content-length", b"9999999")]
-    assert status_of("/gradio_api/upload", b"", headers) == 413  # without a body to read
-
-
 def test_deep_nesting_is_no_crash():
     assert status_of("/gradio_api/queue/join", b"[" * 400_000, [JSON]) == 200  # the page refuses it
 

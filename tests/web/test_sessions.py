@@ -101,6 +101,7 @@ def test_what_lies_elsewhere_or_belongs_to_the_page_is_never_deleted(tmp_path):
 def test_a_sweep_takes_what_is_old_and_leaves_what_is_in_use(tmp_path):
     sessions, clock = sweeping(tmp_path)
     old, young = sessions.begin("a"), sessions.begin("a")
+    (young.folder / "texture.png").touch()
     left = upload(tmp_path, "upload")
     sessions.track_upload("a", left)
     assert sessions.sweep(60) == 0

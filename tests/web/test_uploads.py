@@ -88,6 +88,13 @@ def test_a_form_a_little_over_the_limit_is_told_so(page):
     assert left_over(page) == []
 
 
+def test_whoever_waits_to_be_told_to_go_on_is_refused_at_once(page):
+    head = HEAD.format(path="upload", kind=FORM, more="Content-Length: 99000000\r\nExpect: 100-continue\r\n")
+    with socket.create_connection(("127.0.0.1", page.port), timeout=20) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(100).split()[1] == b"413"
+
+
 def left_over(page):
     """Part files in the upload folder once they had a moment to go."""
     until_s = time.monotonic() + 10
