@@ -17,12 +17,13 @@ Usage: ./start.sh [command] [arguments]
   make           make a textured 3D face from each photo (make PHOTO... --out DIR)
   fetch          get the HRN model, 1.1 GB, and prepare it; everything runs without it
   hash-password  make a user of the page
+  make-token     make a token for a program that uses the page
   doctor         say what this machine has and what to do about what is missing; installs nothing
   health         ask the page served here whether it lives; for what watches a container; installs nothing
   test           run all tests (--fast: only the fast ones; other arguments go to pytest)
   bench          measure speed and memory, against the published code (--quick: this engine alone, some minutes, with what is installed)
 
-All but test and bench are those of `hrn-opt`; each has --help. The first start makes .venv and installs the pinned
+The first six are those of `hrn-opt`; each has --help. The first start makes .venv and installs the pinned
 requirements. An active environment, or a container that has them all, is used as it is. PYTHON=path chooses the
 interpreter, HRN_OPT_NO_VENV=1 never makes a .venv (0: always), TORCH_INDEX_URL=url adds an index to take torch from
 (PyTorch's CPU index saves gigabytes on a machine without a GPU).
@@ -146,7 +147,7 @@ case $command in
 esac
 
 case $command in
-  run | serve | make | fetch | hash-password)
+  run | serve | make | fetch | hash-password | make-token)
     prepare run "${RUN_EXTRAS[@]}"
     call "${command/#run/serve}" "$@"
     ;;

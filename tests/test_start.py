@@ -111,7 +111,7 @@ def test_a_pin_decides_the_version(clone):
     assert ended.returncode == 1 and "conflict" in ended.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "make", "fetch", "hash-password"])
+@pytest.mark.parametrize("command", ["run", "make", "fetch", "hash-password", "make-token"])
 def test_commands_take_paths_from_where_they_were_called(clone, tmp_path, command):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "say what this machine has and what to do about what is missing",
     "health": "ask the page served here whether it lives; for what watches a container",
     "hash-password": "make a user of the page",
+    "make-token": "make a token for a program that uses the page",
 }
 _OF_A_CLONE = ("test", "bench")  # start.sh has them; they need what an installed package and an image lack
 

@@ -7,7 +7,18 @@ import pytest
 from hrn_opt.cli import main
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.web import access
-from hrn_opt.web.access import Users, check_address, hash_password, is_loopback, read_users, read_users_file
+from hrn_opt.web.access import (
+    Access,
+    check_address,
+    hash_password,
+    hash_token,
+    is_loopback,
+    make_token,
+    read_tokens,
+    read_tokens_file,
+    read_users,
+    read_users_file,
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +83,58 @@ def test_the_same_name_twice_is_refused(ada):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
 def test_this_machines_own_addresses_need_no_users(host):
     assert is_loopback(host)
-    check_address(host, Users(), public=False)
+    check_address(host, is_closed=False, public=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "127.0.0.1.example.org"])
-def test_other_addresses_need_users_or_to_be_told(ada, host):
+def test_other_addresses_need_users_or_to_be_told(host):
     with pytest.raises(OptionInvalid, match="--public"):
-        check_address(host, Users(), public=False)
-    check_address(host, Users(), public=True)
-    check_address(host, read_users(f"ada:{ada}"), public=False)
+        check_address(host, is_closed=False, public=False)
+    check_address(host, is_closed=False, public=True)
+    check_address(host, is_closed=True, public=False)
+
+
+def test_a_users_mark_changes_with_the_password(ada):
+    users, changed = read_users(f"ada:{ada}"), read_users(f"ada:{hash_password('correct horse')}")
+    assert users.mark_of("ada") == users.mark_of("ada") != changed.mark_of("ada")
+    assert users.mark_of("bob") == "" and users.mark_of("ada") not in ada
+
+
+def test_a_token_names_its_program():
+    token, other = make_token(), make_token()
+    tokens = read_tokens(f"ci:{hash_token(other)}\nrender farm:{hash_token(token)}")
+    assert tokens and tokens.name_of(token) == "render farm" and tokens.name_of(other) == "ci"
+    assert not any(map(tokens.name_of, ("", token[:-1], token.swapcase(), hash_token(token), "\udcff")))
+    assert len(token) >= 43 and token not in hash_token(token)  # 256 bits
+
+
+def test_every_token_is_compared_whole(monkeypatch):
+    """Else the time would tell which digest begins as the given one does."""
+    compared = []
+    monkeypatch.setattr(access.hmac, "compare_digest", lambda *pair: compared.append(pair) or False)
+    tokens = read_tokens(",".join(f"{name}:{hash_token(name)}" for name in "abc"))
+    assert tokens.name_of("b") is None and len(compared) == 3
+
+
+def test_tokens_come_from_files(tmp_path):
+    (tmp_path / "tokens").write_text(f"# programs\nci:{hash_token('x')}\n")
+    assert read_tokens_file(tmp_path / "tokens").name_of("x") == "ci"
+    (tmp_path / "tokens").write_text("")
+    for path in (tmp_path / "tokens", tmp_path / "missing"):
+        with pytest.raises(OptionInvalid, match="tokens"):
+            read_tokens_file(path)
+
+
+@pytest.mark.parametrize("line", ["ci", ":sha256.x", "ci:sha256.AB", "ci:md5.x", f"ci:{'a' * 64}"])
+def test_a_line_that_is_no_token_is_refused(line):
+    with pytest.raises(OptionInvalid, match="make-token"):
+        read_tokens(line)
+    with pytest.raises(OptionInvalid, match="twice"):
+        read_tokens(f"ci:{hash_token('x')},ci:{hash_token('y')}")
+
+
+def test_access_is_empty_without_users_and_tokens(ada):
+    assert not Access() and Access(read_users(f"ada:{ada}")) and Access(tokens=read_tokens(f"ci:{hash_token('x')}"))
 
 
 def test_the_command_prints_a_users_line(monkeypatch, capsys):
