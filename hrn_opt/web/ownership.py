@@ -1,0 +1,167 @@
+"""Whether Gradio's routes are asked for what is the asker's own: Gradio itself checks no owner.
+
+Sessions and events belong to the first visitor who uses them, files to the visitors who uploaded or made them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+from hrn_opt.web.asgi import App, Message, Receive, Scope, Send, read_body, refuse, replayed
+from hrn_opt.web.owners import Owners
+
+_MOST_BODY_BYTES = 1_000_000  # of parameters; the guard before this layer takes no more either
+_MOST_LEARNT_BYTES = 1_000_000  # of an answer that names events or uploads
+_API = "/gradio_api/"
+_FILE = re.compile(rf"{_API}file[=/](.*)", re.DOTALL)
+_HEARTBEAT = re.compile(rf"{_API}heartbeat/([^/]*)/?")
+_CALL = re.compile(rf"{_API}call/(?:v2/)?[^/]+/([^/]+)/?")
+_NAMES = ("session_hash", "event_id")  # in bodies and queries
+_ADDRESS = re.compile(rf"[a-z][a-z0-9+.-]*://|(/[\w.~-]+)*{_API}file=", re.IGNORECASE)  # beside a path, for the browser
+
+
+class Foreign(Exception):
+    """The request is for what belongs to another visitor."""
+
+
+class Unclear(Exception):
+    """The request can be read in two ways."""
+
+
+class Ownership:
+    """The last layer before Gradio."""
+
+    def __init__(self, app: App, owners: Owners):
+        self._app = app
+        self._owners = owners
+
+    async def __call__(self, scope: Scope, path: str, visitor: str, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers 403 to a stranger. path: as of `local_path`."""
+        if not path.startswith(_API):
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check_address(path, scope, visitor)
+            if scope["method"] != "POST":
+                await self._app(scope, receive, send)
+            elif path.rstrip("/") == f"{_API}upload":
+                learning = _learning(send, lambda answer: self._learn_uploads(answer, visitor))
+                await self._app(_uncompressed(scope), receive, learning)
+            else:
+                await self._check_body(scope, path, visitor, receive, send)
+        except Foreign:
+            await refuse(send, path, 403, "This belongs to another visitor.")
+        except Unclear:
+            await refuse(send, path, 400, "This request can be read in two ways.")
+
+    def _check_address(self, path: str, scope: Scope, visitor: str) -> None:
+        """Raises Foreign by the path and the query."""
+        if (file := _FILE.fullmatch(path)) and not self._owners.may_read(file[1], visitor):
+            raise Foreign
+        if heartbeat := _HEARTBEAT.fullmatch(path):
+            self._claim(heartbeat[1], visitor)
+        # An event's name came with the answer that made it; nobody may be the first to ask for one.
+        is_read = scope["method"] in ("GET", "HEAD")
+        if is_read and (call := _CALL.fullmatch(path)) and self._owners.visitor_of(call[1]) != visitor:
+            raise Foreign
+        for name, value in _single(parse_qsl(scope.get("query_string", b"").decode("latin-1"), True)).items():
+            if name in _NAMES:
+                self._claim(value, visitor)
+            elif name == "upload_id":
+                self._claim(f"upload:{value}", visitor)
+
+    async def _check_body(self, scope: Scope, path: str, visitor: str, receive: Receive, send: Send) -> None:
+        body = await read_body(receive, _MOST_BODY_BYTES)
+        if body is None:
+            return
+        if len(body) > _MOST_BODY_BYTES:
+            await refuse(send, path, 413, "Too large.")
+            return
+        for name, value in self._content(body, visitor):
+            if name in _NAMES and isinstance(value, str):
+                self._claim(value, visitor)
+        learning = _learning(send, lambda answer: self._learn_event(answer, visitor))
+        await self._app(_uncompressed(scope), replayed(body, receive), learning)
+
+    def _content(self, body: bytes, visitor: str) -> list[tuple[str, Any]]:
+        """The names and values at the top of a JSON object; raises Foreign where a file of another visitor is named."""
+        try:
+            content = json.loads(body, object_pairs_hook=_single)
+        except RecursionError:
+            raise Unclear from None
+        except ValueError:
+            return []  # Gradio refuses it, too
+        for text in _texts(content):
+            is_path = self._owners.root_name in text and not _ADDRESS.match(text)
+            if is_path and not self._owners.may_read(text, visitor):
+                raise Foreign
+        return list(content.items()) if isinstance(content, dict) else []
+
+    def _claim(self, session: str, visitor: str) -> None:
+        if session and not self._owners.claim_session(session, visitor):
+            raise Foreign
+
+    def _learn_event(self, answer: bytes, visitor: str) -> None:
+        content = _parsed(answer)
+        if isinstance(content, dict) and isinstance(event := content.get("event_id"), str):
+            self._owners.claim_session(event, visitor)
+
+    def _learn_uploads(self, answer: bytes, visitor: str) -> None:
+        content = _parsed(answer)
+        for path in content if isinstance(content, list) else ():
+            if isinstance(path, str):
+                self._owners.claim_path(path, visitor)
+
+
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs as a dict. Unclear where a name stands twice: who reads on might take the other one."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise Unclear
+    return content
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Every text in a JSON value, but for the names."""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _parsed(answer: bytes) -> Any:
+    try:
+        return json.loads(answer)
+    except ValueError:
+        return None
+
+
+def _uncompressed(scope: Scope) -> Scope:
+    """Asks for an answer that can be read on its way."""
+    return {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]}
+
+
+def _learning(send: Send, learn: Callable[[bytes], None]) -> Send:
+    """Has a good answer of moderate size learnt from before its end is sent: the client may use it at once."""
+    body, status = bytearray(), 0
+
+    async def sending(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        elif status == 200 and len(body) <= _MOST_LEARNT_BYTES:
+            body.extend(message.get("body", b""))
+            if not message.get("more_body", False) and len(body) <= _MOST_LEARNT_BYTES:
+                learn(bytes(body))
+        await send(message)
+
+    return sending
