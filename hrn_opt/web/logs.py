@@ -32,7 +32,7 @@ from hrn_opt.web.asgi import (
 
 _request_log = logging.getLogger("hrn_opt.request")
 _run_log = logging.getLogger("hrn_opt.run")
-_FIELDS = "hrn_opt_fields"  # of a log record: names and values
+FIELDS = "hrn_opt_fields"  # of a log record, by `extra`: names and values
 _MOST_CHARACTERS = 4000  # of a message; of a traceback ten times as many
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _CLIENT_LEFT = 499  # nginx's number for a client that left before the answer
@@ -180,7 +180,7 @@ class RunRecord:
 def log_run(record: RunRecord) -> None:
     """Writes one line on a run that has ended."""
     fields = {**asdict(record), "visitor": visitor_hash(record.visitor), "seconds": round(record.seconds, 3)}
-    _run_log.info("run", extra={_FIELDS: fields})
+    _run_log.info("run", extra={FIELDS: fields})
 
 
 def visitor_hash(visitor: str) -> str:
@@ -216,11 +216,11 @@ def _write_request(scope: Scope, status: int, seconds: float, sent_bytes: int) -
         "user": user,
     }
     level = logging.DEBUG if route in _HEALTH and status < 500 else logging.INFO
-    _request_log.log(level, "request", extra={_FIELDS: fields})
+    _request_log.log(level, "request", extra={FIELDS: fields})
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, object]:
-    fields: Mapping[str, object] = getattr(record, _FIELDS, {})
+    fields: Mapping[str, object] = getattr(record, FIELDS, {})
     return {
         name: cleaned(value, _MOST_CHARACTERS) if isinstance(value, str) else value
         for name, value in fields.items()

@@ -37,8 +37,7 @@ class Owners:
         """Whether the session, or event, is the visitor's; the first who uses one has it from then on."""
         with self._lock:
             owner = self._sessions.setdefault(session, visitor)
-            if owner == visitor:  # nobody else keeps it from ageing
-                self._sessions.move_to_end(session)
+            self._sessions.move_to_end(session)
             while len(self._sessions) > self._most_sessions:
                 self._sessions.popitem(last=False)
             return owner == visitor

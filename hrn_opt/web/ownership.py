@@ -15,6 +15,8 @@ from hrn_opt.web.asgi import App, Message, Receive, Scope, Send, read_body, refu
 from hrn_opt.web.owners import Owners
 
 _MOST_BODY_BYTES = 1_000_000  # of parameters; the guard before this layer takes no more either
+_MOST_NAME_CHARACTERS = 200  # of a session; the page's own have 11, events 32
+_MOST_PATHS = 200  # in one body: each is looked up on the disk
 _MOST_LEARNT_BYTES = 1_000_000  # of an answer that names events or uploads
 _API = "/gradio_api/"
 _FILE = re.compile(rf"{_API}file[=/](.*)", re.DOTALL)
@@ -29,7 +31,7 @@ class Foreign(Exception):
 
 
 class Unclear(Exception):
-    """The request can be read in two ways."""
+    """The request can be read in two ways, or is like none that a client of ours sends."""
 
 
 class Ownership:
@@ -56,7 +58,7 @@ class Ownership:
         except Foreign:
             await refuse(send, path, 403, "This belongs to another visitor.")
         except Unclear:
-            await refuse(send, path, 400, "This request can be read in two ways.")
+            await refuse(send, path, 400, "This request cannot be understood.")
 
     def _check_address(self, path: str, scope: Scope, visitor: str) -> None:
         """Raises Foreign by the path and the query."""
@@ -95,13 +97,17 @@ class Ownership:
             raise Unclear from None
         except ValueError:
             return []  # Gradio refuses it, too
-        for text in _texts(content):
-            is_path = self._owners.root_name in text and not _ADDRESS.match(text)
-            if is_path and not self._owners.may_read(text, visitor):
-                raise Foreign
+        name = self._owners.root_name
+        paths = [text for text in _texts(content) if name in text and not _ADDRESS.match(text)]
+        if len(paths) > _MOST_PATHS:
+            raise Unclear
+        if not all(self._owners.may_read(path, visitor) for path in paths):
+            raise Foreign
         return list(content.items()) if isinstance(content, dict) else []
 
     def _claim(self, session: str, visitor: str) -> None:
+        if len(session) > _MOST_NAME_CHARACTERS:
+            raise Unclear
         if session and not self._owners.claim_session(session, visitor):
             raise Foreign
 

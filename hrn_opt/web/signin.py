@@ -28,6 +28,7 @@ from hrn_opt.web.asgi import (
 )
 from hrn_opt.web.backoff import BackOff
 from hrn_opt.web.cookies import Cookies, new_visitor
+from hrn_opt.web.logs import FIELDS
 from hrn_opt.web.signin_words import say_signin
 from hrn_opt.web.words import language_of
 
@@ -104,7 +105,7 @@ class SignIn:
             return
         if (wait_s := self._wait_s(tried)) > 0:
             seconds = math.ceil(wait_s)
-            self._log(tried, "must wait")
+            self._log(tried, "refused")
             await self._show(scope, send, 429, "wait", [(b"retry-after", str(seconds).encode())], seconds=seconds)
         elif self._running >= _AT_ONCE:
             await self._show(scope, send, 503, "busy", [(b"retry-after", b"1")])
@@ -142,9 +143,10 @@ class SignIn:
         return max(wait_s, self._names.wait_s(tried.name))
 
     def _log(self, tried: _Try, outcome: str) -> None:
-        name = cleaned(tried.name)
         level = logging.INFO if outcome == "succeeded" else logging.WARNING
-        log.log(level, "Sign-in of %r from %s %s", name, tried.address or "a local socket", outcome)
+        # The name comes last: whatever it is, what stands before it can be relied on.
+        fields = {"outcome": outcome, "address": tried.address, "user": cleaned(tried.name)}
+        log.log(level, "sign-in", extra={FIELDS: fields})
 
     async def _show(
         self, scope: Scope, send: Send, status: int, key: str = "", headers: list[Header] | None = None, **values: int

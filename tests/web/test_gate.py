@@ -186,6 +186,19 @@ def test_what_could_be_read_in_two_ways_is_refused(ada, eve, page):
     assert len(page.asked) == reached
 
 
+def test_names_and_paths_are_bounded(ada, page, owners, tmp_path):
+    """Sessions are remembered, and each path is looked up: neither may be the machine's end."""
+    reached = len(page.asked)
+    long = "s" * 201
+    assert post(ada, "queue/join", session_hash=long) == 400
+    assert ada.get(f"/gradio_api/heartbeat/{long}").status == 400
+    assert ada.get(f"/gradio_api/queue/data?session_hash={long}").status == 400
+    path = uploaded(ada, "folder")
+    assert post(ada, "queue/join", data=[path] * 201) == 400
+    assert post(ada, "queue/join", data=[path] * 200) == 200
+    assert len(page.asked) == reached + 2
+
+
 def test_other_encodings_of_json_hide_nothing(ada, eve):
     assert post(ada, "queue/join", session_hash="s") == 200
     for encoding in ("utf-16", "utf-32", "utf-8-sig"):

@@ -1,5 +1,6 @@
 """The gate before a real Gradio page and a real server: what the routes do for an owner and for a stranger."""
 
+import gc
 import json
 import socket
 import threading
@@ -54,6 +55,7 @@ def address(tmp_path_factory, left):
         yield "http://{}:{}".format(*listening.getsockname())
         server.should_exit = True
         serving.join()
+        gc.collect()  # Gradio leaves files open: warned of here, not in whatever test comes next
 
 
 def small_page(left):

@@ -136,6 +136,7 @@ def test_nobody_can_break_a_line(lines, as_json):
     evil = "x\n2026-01-01 INFO fake\r\x1b[2J\u2028\x85\ud800"
     logging.getLogger("some").warning("got %s", evil)
     log_run(RunRecord("r", evil, evil, evil, 512, 1, 1.0, evil, evil))
+    log_run(RunRecord("r", "v", "\x1b[2J\x07", "\x85", 512, 1, 1.0, "\u2028"))
     try:
         raise ValueError(evil)
     except ValueError:
@@ -143,11 +144,11 @@ def test_nobody_can_break_a_line(lines, as_json):
     written = lines()
     assert not any(mark in line for line in written for mark in ("\x1b", "\r", "\u2028", "\x85"))
     if as_json:
-        assert len(written) == 3 and all(json.loads(line) for line in written)
-        assert "ValueError" in json.loads(written[2])["traceback"]
+        assert len(written) == 4 and all(json.loads(line) for line in written)
+        assert "ValueError" in json.loads(written[3])["traceback"]
     else:
         begins = [line for line in written if not line.startswith("  | ")]
-        assert len(begins) == 3 and all(" hrn_opt.run: " in line or " some: " in line for line in begins)
+        assert len(begins) == 4 and all(" hrn_opt.run: " in line or " some: " in line for line in begins)
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -34,6 +34,7 @@ def test_only_owners_read(owners, tmp_path):
 def test_no_path_leads_into_anothers_folder(owners, tmp_path):
     served = tmp_path / "served"
     owners.claim_folder("ada", "ada")
+    owners.claim_folder("2", "ada")
     (served / "ada" / "link").symlink_to(served / "bob")
     for path in (
         f"{served}/ada/../bob/x",
@@ -43,6 +44,7 @@ def test_no_path_leads_into_anothers_folder(owners, tmp_path):
         f"{served}/x",
         f"{served}",
         f"{served}-2/ada/x",
+        f"{served}/2",
         f"{tmp_path}/elsewhere/x",
         "/etc/passwd",
         "ada/x",

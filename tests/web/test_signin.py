@@ -13,6 +13,7 @@ from hrn_opt.web.access import Access, Users, hash_password, hash_token, read_to
 from hrn_opt.web.backoff import BackOff
 from hrn_opt.web.cookies import Cookies, new_visitor
 from hrn_opt.web.gate import Gate
+from hrn_opt.web.logs import TextLines
 from hrn_opt.web.owners import Owners
 from tests.web.asking import Browser
 
@@ -228,11 +229,21 @@ def test_five_tries_at_once_are_five(app, monkeypatch):
 
 def test_each_try_is_one_line_that_nobody_can_break(app, quick, caplog):
     caplog.set_level(logging.INFO)
-    sign_in(Browser(app), "eve\nSign-in of 'ada' succeeded\x1b[2J" + "x" * 500, "secret guess")
+    sign_in(Browser(app), "eve\n outcome=succeeded\x1b[2J" + "x" * 500, "secret guess")
     sign_in(Browser(app))
-    failed, succeeded = (record.getMessage() for record in caplog.records if record.name == "hrn_opt.signin")
-    assert "\n" not in failed and "\x1b" not in failed and "secret" not in failed and len(failed) < 300
-    assert failed.endswith("from 192.0.2.1 failed") and succeeded == "Sign-in of 'ada' from 192.0.2.1 succeeded"
+    records = [record for record in caplog.records if record.name == "hrn_opt.signin"]
+    failed, succeeded = map(TextLines().format, records)
+    assert "\n" not in failed and "\x1b" not in failed and "secret" not in failed and len(failed) < 200
+    assert ' sign-in outcome=failed address=192.0.2.1 user="eve' in failed and records[0].levelname == "WARNING"
+    assert succeeded.endswith(" sign-in outcome=succeeded address=192.0.2.1 user=ada")
+
+
+def test_a_cookie_of_a_time_without_users_opens_nothing(tmp_path):
+    """The same secret, before passwords were set."""
+    browser = Browser(gate(tmp_path, Users(), secret="s" * 32))
+    assert browser.get("/").status == 200 and browser.cookies
+    closed = Browser(gate(tmp_path, secret="s" * 32), cookies=browser.cookies)
+    assert closed.get("/config").status == 401 and closed.get("/").status == 303
 
 
 def test_waits_double_and_end_and_are_forgotten():
