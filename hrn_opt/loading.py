@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrn_opt.builtin.model import NAME, BuiltinModel
+from hrn_opt.builtin.model import BuiltinModel
 from hrn_opt.errors import ModelMissing, OptionInvalid
-from hrn_opt.pipeline import BatchModel, Reconstructor
+from hrn_opt.options import BUILTIN, HRN
+from hrn_opt.pipeline import Reconstructor
 from hrn_opt.program import FETCH
+from hrn_opt.protocol import BatchModel
 from hrn_opt.runtime import DeviceInfo, parse_device, parse_precision
 
 if TYPE_CHECKING:
     from hrn_opt.hrn.pack.prepared import PreparedPack
-
-BUILTIN, HRN = NAME, "hrn"
 
 
 def load(

@@ -39,6 +39,14 @@ def free_memory_bytes(system: Path = _SYSTEM) -> int:
     return available if left == math.inf else min(available, int(left))
 
 
+def resident_bytes() -> int:
+    """What this process holds of the machine's memory. ImportError without psutil."""
+    import psutil
+
+    resident: int = psutil.Process().memory_info().rss
+    return resident
+
+
 def _cpu_limit(folder: Path) -> float:
     """CPUs that a control group may use; infinite without a limit."""
     words = _words(folder / "cpu.max") or [*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")]

@@ -1,6 +1,6 @@
 """The method on one screen: find → align → shape → detail → texture → assemble.
 
-Every front (page, command line, batch) drives `Reconstructor.stream`; every model answers the `FaceModel` protocol.
+Every front (page, command line, batch) drives `Reconstructor.stream`; every model answers `FaceModel` (protocol.py).
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from hrn_opt.errors import FaceNotThere, FaceUnusable, NoFaceFound, OptionInvalid, Stopped
+from hrn_opt.options import DEFAULT_TEXTURE_SIZE, LARGEST_TEXTURE, SMALLEST_TEXTURE
 from hrn_opt.output.turntable import turntable
 from hrn_opt.photo import PhotoSource, open_photo
 from hrn_opt.photo.quality import assess_face, assess_yaw
+from hrn_opt.protocol import BatchModel, FaceModel
 from hrn_opt.runtime import DeviceInfo, torch_threads
 from hrn_opt.types import (
     Advice,
@@ -35,9 +36,6 @@ from hrn_opt.types import (
     Want,
 )
 
-SMALLEST_TEXTURE, LARGEST_TEXTURE = 512, 4096
-DEFAULT_TEXTURE_SIZE = 1024
-
 # How much of the whole is done after each stage, by its share of the time on two CPU cores.
 _FRACTION_AFTER = {
     Stage.FIND: 0.3,
@@ -51,38 +49,17 @@ _FRACTION_AFTER = {
 Answer = TypeVar("Answer")
 
 
-class FaceModel(Protocol):
-    """What a model answers; the pipeline hands each stage's answer to the next and knows no more of it."""
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """The faces that a model has found in a photo; `stream` of the same model takes it in place of the photo.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def cpu_threads(self) -> int: ...  # that its stages run fastest on
-    @property
-    def extra_texture_sizes(self) -> tuple[int, ...]: ...  # that it has besides 512 to 4096
-    @property
-    def faces_at_once(self) -> int: ...  # that go through its networks together; above 1 it is a BatchModel
-    @property
-    def has_detail(self) -> bool: ...  # whether there is a detail stage
-    @property
-    def takes_hints(self) -> bool: ...
+    faces: largest first.
+    working: what the model's stages read, as `FaceModel.working_copy` made it.
+    """
 
-    def working_copy(self, photo: Photo) -> Any: ...  # what its stages read, made once a photo and handed on
-    def find(self, working: Any) -> tuple[Face, ...]: ...
-    def face_at(self, landmarks: Tensor) -> Face: ...
-    def align(self, request: Request) -> Any: ...
-    def shape(self, request: Request, aligned: Any) -> Any: ...
-    def yaw_rad(self, shape: Any) -> float: ...  # how far the face is turned from the viewer
-    def detail(self, request: Request, shape: Any) -> Any: ...
-    def texture(self, request: Request, detail: Any) -> Any: ...
-    def assemble(self, request: Request, detail: Any, texture: Any) -> Reconstruction: ...
-
-
-class BatchModel(FaceModel, Protocol):
-    """A model with a detail stage whose networks take several faces in one pass."""
-
-    def shape_together(self, aligned: Sequence[Any]) -> list[Any]: ...
-    def detail_together(self, shapes: Sequence[Any]) -> list[Any]: ...
+    photo: Photo
+    faces: tuple[Face, ...]
+    working: Any
 
 
 class Reconstructor:
@@ -114,13 +91,17 @@ class Reconstructor:
 
         photo: a Photo, or anything `open_photo` takes. Raises NoFaceFound, or the photo's own error.
         """
+        return self.detect(photo).faces
+
+    def detect(self, photo: PhotoSource) -> Detection:
+        """As `find`, with what spares `stream` the same work when several faces, or one face later, are asked for."""
         photo = open_photo(photo)
         with torch.inference_mode(), torch_threads(self._model.cpu_threads):
-            return self._found(photo)[1]
+            return self._found(photo)
 
     def stream(
         self,
-        photo: PhotoSource,
+        photo: PhotoSource | Detection,
         *,
         face: int = 0,
         want: Want | str = Want.MESH,
@@ -131,6 +112,7 @@ class Reconstructor:
     ) -> Iterator[StageEvent]:
         """One event after each stage; the last one carries the reconstruction.
 
+        photo: anything `open_photo` takes, or what `detect` gave.
         face: which one, 0 is the largest.
         want: how much work is done.
         texture_size: 512 to 4096; HRN also 256.
@@ -140,15 +122,23 @@ class Reconstructor:
         number are checked before any work. Raises FaceUnusable where no likeness could come.
         """
         want, size, hints = Want.parse(want), self._checked_size(texture_size), self._checked_hints(hints)
-        photo = open_photo(photo)
         clock = _StageClock(stop, self._model.cpu_threads, self._device_info)
+        photo = photo if isinstance(photo, Detection) else open_photo(photo)
+        found = self._detected(photo, faces, hints, clock)
+        one = _chosen(found.faces, face)
+        yield from self._events(Request(found.photo, found.working, one, face, want, size, hints), found.faces, clock)
+
+    def _detected(
+        self, photo: Photo | Detection, faces: tuple[Face, ...] | None, hints: Hints, clock: _StageClock
+    ) -> Detection:
+        """The faces at the landmarks, or those that are known, or those that are found now."""
         if hints.landmarks is not None:
             faces = (self._model.face_at(hints.landmarks),)
+        if isinstance(photo, Detection):
+            return photo if faces is None else replace(photo, faces=faces)
         if faces is None:
-            working, faces = clock.run(Stage.FIND, self._found, photo)
-        else:
-            working = clock.run(Stage.ALIGN, self._model.working_copy, photo)
-        yield from self._events(Request(photo, working, _chosen(faces, face), face, want, size, hints), faces, clock)
+            return clock.run(Stage.FIND, self._found, photo)
+        return Detection(photo, faces, clock.run(Stage.ALIGN, self._model.working_copy, photo))
 
     def _events(self, request: Request, faces: tuple[Face, ...], clock: _StageClock) -> Iterator[StageEvent]:
         """The events of a face that was found."""
@@ -207,8 +197,11 @@ class Reconstructor:
         hints = self._checked_hints(None if cheek_widening is None else Hints.of(cheek_widening=cheek_widening))
         photo = open_photo(photo)
         with torch.inference_mode(), torch_threads(self._model.cpu_threads):
-            working, faces = (self._model.working_copy(photo), faces) if faces is not None else self._found(photo)
-        requests = [Request(photo, working, face, number, want, size, hints) for number, face in enumerate(faces)]
+            found = (
+                Detection(photo, faces, self._model.working_copy(photo)) if faces is not None else self._found(photo)
+            )
+        faces = found.faces
+        requests = [Request(photo, found.working, face, number, want, size, hints) for number, face in enumerate(faces)]
         step = self._model.faces_at_once
         if step == 1:
             outcomes = [_or_refusal(self._alone, request, faces, stop) for request in requests]
@@ -221,13 +214,12 @@ class Reconstructor:
                 raise refusal
         return done
 
-    def _found(self, photo: Photo) -> tuple[Any, tuple[Face, ...]]:
-        """The working copy, and every face."""
+    def _found(self, photo: Photo) -> Detection:
         working = self._model.working_copy(photo)
         faces = self._model.find(working)
         if not faces:
             raise NoFaceFound("No face found; use a sharp, well-lit photo of a face seen from the front or half side.")
-        return working, faces
+        return Detection(photo, faces, working)
 
     def _alone(self, request: Request, faces: tuple[Face, ...], stop: threading.Event | None) -> Reconstruction:
         *_, last = self._events(request, faces, _StageClock(stop, self._model.cpu_threads, self._device_info))

@@ -12,8 +12,9 @@ import torch
 
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.machine import usable_cpus
+from hrn_opt.options import PRECISION_NAMES
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = dict(zip(PRECISION_NAMES, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 _LARGEST_INT = 2**31 - 1
@@ -100,6 +101,13 @@ def free_unused() -> None:
     """Hands back to the driver what the device's allocator keeps for later."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def device_bytes() -> int:
+    """What torch holds of the CUDA devices' memory; 0 when none is in use."""
+    if not torch.cuda.is_initialized():
+        return 0
+    return sum(torch.cuda.memory_reserved(index) for index in range(torch.cuda.device_count()))
 
 
 def device_memory_report() -> str:

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from hrn_opt.checks import check
 from hrn_opt.errors import OptionInvalid, PhotoArrayInvalid
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Want(str, Enum):
@@ -233,6 +234,8 @@ class Hints:
         cheek_widening: float | None = None,
     ) -> Hints:
         """From arrays, tensors or nested lists; a skin mask with a value above 1 counts as 0..255."""
+        import torch  # here alone: who serves needs none
+
         points = None if landmarks is None else torch.as_tensor(np.asarray(landmarks, np.float64))
         mask = None if skin_mask is None else torch.as_tensor(np.asarray(skin_mask, np.float32))
         if mask is not None and mask.numel() and mask.max() > 1:
@@ -287,8 +290,7 @@ class Reconstruction:
     mesh: None when only the texture was asked for.
     camera: lays the mesh back over the photo.
     timings: one entry a stage, in the order run.
-    turntable: 30 pictures (512, 512, 3) uint8 of the face turning from
-    -30° to 30°, when asked for.
+    turntable: 30 pictures (512, 512, 3) uint8 of the face turning from -30° to 30°, when asked for.
     detail: when asked for, from models that have it.
     advice: what to do better.
 

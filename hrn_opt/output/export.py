@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import tempfile
-import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from hrn_opt.errors import OptionInvalid, OutputUnwritable
 from hrn_opt.output.glb import GENERATOR, EncodedImage, MaterialSpec, glb, mesh_arrays
+from hrn_opt.output.names import safe_stem
 from hrn_opt.output.turntable import webp_bytes
 from hrn_opt.types import DetailMaps, Mesh, Reconstruction, Want
 
@@ -53,8 +52,6 @@ _ENDINGS = {
 DISPLACEMENT_RANGE_MM = 20  # black to white; a step of 16 bits is 0.3 µm. Doubled until the face fits.
 _DISPLACEMENT_ZERO = 1 << 15
 _JPEG_ABOVE_PX = 2048  # a 4096 px texture is 27 MB and 1.8 s as PNG, 3.8 MB and 0.09 s as JPEG 95; 2048: 6.9 MB, 0.4 s
-_STEM_BYTES = 150  # most file systems allow 255 bytes a name; the rest is for endings and numbers
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\s/\\:*?"<>|]+')  # also white space: many OBJ readers split names at it
 
 
 def write(
@@ -99,13 +96,6 @@ def file_endings(formats: Iterable[str]) -> tuple[str, ...]:
 def want_for(formats: Iterable[str]) -> Want:
     """The least that must be asked of the model to write these formats."""
     return max((WANT_OF_FORMAT[name] for name in check_formats(formats)), key=lambda want: want.level)
-
-
-def safe_stem(name: str) -> str:
-    """The name as a file stem: no separators, control characters, white space or outer dots, and never empty."""
-    readable = unicodedata.normalize("NFC", name).encode("utf-8", "ignore").decode()  # drops lone surrogates
-    short = _UNSAFE.sub("_", readable).strip("._").encode()[:_STEM_BYTES]
-    return short.decode("utf-8", "ignore").strip("._") or "face"
 
 
 def png_bytes(rgb: NDArray[np.uint8]) -> bytes:

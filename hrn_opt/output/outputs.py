@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hrn_opt.errors import OutputTaken
-from hrn_opt.output.export import file_endings, safe_stem
+from hrn_opt.output.export import file_endings
+from hrn_opt.output.names import safe_stem
 from hrn_opt.output.report import as_file
 
 REPORT_ENDING = ".report.json"

@@ -1,32 +1,24 @@
-"""Pictures for people: faces outlined, the mesh laid over its photo, a displacement map that shows.
-
-None is larger than a screen: a photo is brought down to `longest_px` first.
-"""
+"""Pictures for people: the mesh laid over its photo, a displacement map that shows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
 from hrn_opt.geometry.raster import interpolate, rasterize
+from hrn_opt.output.outlines import LONGEST_PX
 from hrn_opt.photo.resize import resize_longest
-from hrn_opt.types import Camera, Face, Mesh, Photo, Reconstruction
+from hrn_opt.types import Camera, Mesh, Photo, Reconstruction
 
-LONGEST_PX = 1280
 SUPERSAMPLING = 2
 _CLAY_RGB = (214.0, 232.0, 229.0)
 _AMBIENT = 0.25  # light where the surface is seen edge-on
 _OPACITY = 0.72
-_CHOSEN_RGB, _OTHER_RGB = (0, 196, 170), (255, 255, 255)
-_RIM_RGB = (20, 28, 30)  # round every line, so that it shows on any photo
-_LEAST_LABEL_PX = 14
 
 
 def overlay(photo: Photo, reconstruction: Reconstruction, longest_px: int = LONGEST_PX) -> NDArray[np.uint8]:
@@ -68,45 +60,6 @@ def _shaded(points: Tensor, mesh: Mesh, camera: Camera, size_hw: tuple[int, int]
     cover = fragments.covered.float()
     layers = torch.stack([light * cover, cover])[None]
     return F.avg_pool2d(layers, SUPERSAMPLING)[0].permute(1, 2, 0)
-
-
-def outlines(
-    photo: Photo, faces: Sequence[Face], chosen: int | None = None, longest_px: int = LONGEST_PX
-) -> NDArray[np.uint8]:
-    """(h, w, 3) uint8: the photo with a box round each face and its number, from 1, when there are several.
-
-    chosen: the face, counted from 0, whose box has the colour; None for all of them.
-    """
-    picture = Image.fromarray(resize_longest(photo.rgb, longest_px))
-    scale = picture.width / photo.size_hw[1]
-    draw = ImageDraw.Draw(picture)
-    line_px = max(2, round(max(picture.size) / 320))
-    for number, face in reversed(list(enumerate(faces))):  # the largest face's label lies on top
-        colour = _CHOSEN_RGB if chosen in (None, number) else _OTHER_RGB
-        box = _on_picture(face, scale, picture.size)
-        draw.rectangle([box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1], outline=_RIM_RGB, width=line_px + 2)
-        draw.rectangle(box, outline=colour, width=line_px)
-        if len(faces) > 1:
-            _label(draw, str(number + 1), box, colour)
-    return np.array(picture)
-
-
-def _on_picture(face: Face, scale: float, size_wh: tuple[int, int]) -> list[float]:
-    """The face's box on the picture, as far as it lies within: left, top, right, bottom."""
-    box = face.box
-    left, right = sorted(min(max(x * scale, 0), size_wh[0] - 1) for x in (box.left, box.right))
-    top, bottom = sorted(min(max(y * scale, 0), size_wh[1] - 1) for y in (box.top, box.bottom))
-    return [left, top, right, bottom]
-
-
-def _label(draw: ImageDraw.ImageDraw, text: str, box: list[float], colour: tuple[int, int, int]) -> None:
-    """The number on a ground of the box's colour, in its top left corner."""
-    size_px = max(_LEAST_LABEL_PX, round((box[3] - box[1]) * 0.16))
-    font = ImageFont.load_default(size_px)
-    pad = size_px * 0.3
-    _, _, width, height = draw.textbbox((0, 0), text, font=font)
-    draw.rectangle([box[0], box[1], box[0] + width + 2 * pad, box[1] + height + 2 * pad], fill=colour)
-    draw.text((box[0] + pad, box[1] + pad), text, font=font, fill=_RIM_RGB)
 
 
 def displacement_view(displacement_map: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from hrn_opt.errors import OptionInvalid, OutputUnwritable
 from hrn_opt.output import export
+from hrn_opt.output.names import safe_stem
 from hrn_opt.types import Box, Camera, Face, Mesh, Reconstruction, UVTexture
 
 ALL_FILES = ("Zoë_1.png", "Zoë_1.glb", "Zoë_1.obj", "Zoë_1.mtl")
@@ -245,7 +246,7 @@ def test_mesh_formats_without_a_mesh(tmp_path, formats):
     ],
 )
 def test_stems_are_safe_file_names(tmp_path, name, stem):
-    assert export.safe_stem(name) == stem
+    assert safe_stem(name) == stem
     (path,) = export.write(reconstruction(), tmp_path, ("png",), stem=name)
     assert path == tmp_path / f"{stem}.png" and path.is_file()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrn_opt.output.views import displacement_view, outlines, overlay
+from hrn_opt.output.views import displacement_view, overlay
 from hrn_opt.photo import open_photo
 from hrn_opt.types import Box, Camera, Face, Mesh, Photo, Reconstruction, UVTexture
 
@@ -83,25 +83,6 @@ def test_without_a_mesh_there_is_no_overlay():
 
     with pytest.raises(ValueError, match="needs a mesh"):
         overlay(GREY, replace(square(at(0, 0)), mesh=None))
-
-
-def test_outlines_lie_on_the_boxes():
-    picture = outlines(GREY, [face_at(10, 20, 50, 80)])
-    changed = (picture != 60).any(2)
-    assert changed[20, 10:51].all() and changed[20:81, 10].all() and changed[80, 50]
-    assert not changed[30:70, 20:40].any() and not changed[:15].any()
-
-
-def test_several_faces_are_numbered_and_the_chosen_one_stands_out():
-    faces = [face_at(10, 60, 50, 110), face_at(60, 10, 88, 40)]
-    first, second = (outlines(GREY, faces, chosen) for chosen in (0, 1))
-    assert (first[110, 30] == second[40, 75]).all() and (first[40, 75] == 255).all()
-    assert (outlines(GREY, faces[:1])[62:80, 12:30] == 60).mean() > (first[62:80, 12:30] == 60).mean()
-
-
-def test_boxes_past_the_border_and_large_photos_are_drawn():
-    picture = outlines(Photo(np.full((600, 900, 3), 60, np.uint8)), [face_at(-40, -30, 300, 990)], longest_px=300)
-    assert picture.shape == (200, 300, 3) and (picture[100, 0] != 60).any() and (picture[199, 50] != 60).any()
 
 
 def test_displacement_is_stretched_to_what_the_eye_can_see():

@@ -2,7 +2,8 @@
 
 import mmap
 
-from hrn_opt.serving.memory import MemoryLog, resident_bytes
+from hrn_opt.machine import resident_bytes
+from hrn_opt.serving.memory import MemoryLog
 
 
 def test_every_third_photo_is_told():
