@@ -75,6 +75,15 @@ class PhotoTooLarge(InputError):
     value_names = ("photo", "reason", "most")
 
 
+class PhotoTooCostly(InputError):
+    """Opening the photo took more than it may.
+
+    reason: "time", "memory", or "died" (the process that opened it, in the midst of it).
+    """
+
+    value_names = ("photo", "reason")
+
+
 class PhotoArrayInvalid(InputError):
     """An array with the wrong shape, dtype or values."""
 
@@ -119,6 +128,10 @@ class OptionInvalid(InputError):
     """An option outside its allowed values; a program's mistake, so that its sentence is for programmers."""
 
 
+class NotHere(InputError):
+    """A result that was never made, is deleted, or is somebody else's."""
+
+
 class OutputUnwritable(InputError):
     """The output folder or file cannot be written."""
 
@@ -142,9 +155,24 @@ class Stopped(HrnOptError):
 
 
 class QueueFull(HrnOptError):
-    """More photos are waiting than are taken."""
+    """More photos are waiting than are taken.
 
-    value_names = ("most_jobs",)
+    reason: "all" (of everybody's), "visitor" (of this visitor's) or "address" (of those from this address).
+    """
+
+    value_names = ("most_jobs", "reason")
+
+
+class ShuttingDown(HrnOptError):
+    """The server is about to end and takes no photo any more."""
+
+
+class ProcessDied(HrnOptError):
+    """The process that worked on the photo has ended: memory ran out, or it was killed."""
+
+
+class InternalError(HrnOptError):
+    """A fault of ours; the log says which."""
 
 
 class DeadlinePassed(HrnOptError):

@@ -6,17 +6,10 @@ import logging
 import threading
 from collections.abc import Callable
 
-import psutil
-
+from hrn_opt.machine import resident_bytes
 from hrn_opt.runtime import device_memory_report
 
 log = logging.getLogger(__name__)
-
-
-def resident_bytes() -> int:
-    """This process's resident memory."""
-    resident: int = psutil.Process().memory_info().rss
-    return resident
 
 
 class MemoryLog:

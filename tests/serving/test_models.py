@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.serving.models import ModelCache, ModelChoice, Models
+from hrn_opt.serving.jobs import ModelChoice
+from hrn_opt.serving.model_cache import ModelCache
+from hrn_opt.serving.models import Models
 
 BUILTIN, HRN_32, HRN_16 = ModelChoice("builtin", "fp32"), ModelChoice("hrn", "fp32"), ModelChoice("hrn", "fp16")
 
@@ -39,6 +41,7 @@ def test_states_follow_what_lies_in_the_cache(home, prepared_pack):
 def test_auto_and_the_name_are_one_choice(home):
     models = Models(device="cpu")
     assert models.resolve(ModelChoice()) == models.resolve(ModelChoice("builtin")) == BUILTIN
+    assert models.resolve(ModelChoice("builtin", "fp16")) == BUILTIN  # the precision is HRN's
     assert models.resolve(ModelChoice("hrn")) == HRN_32
     assert models.resolve(ModelChoice("hrn", "fp16")) == HRN_16
     assert Models(default="hrn", device="cpu").resolve(ModelChoice()) == HRN_32
