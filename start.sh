@@ -23,7 +23,7 @@ Usage: ./start.sh [command] [arguments]
   test           run all tests (--fast: only the fast ones; other arguments go to pytest)
   bench          measure speed and memory, against the published code (--quick: this engine alone, some minutes, with what is installed)
 
-The first six are those of `hrn-opt`; each has --help. The first start makes .venv and installs the pinned
+All but test and bench are those of `hrn-opt`; each has --help. The first start makes .venv and installs the pinned
 requirements. An active environment, or a container that has them all, is used as it is. PYTHON=path chooses the
 interpreter, HRN_OPT_NO_VENV=1 never makes a .venv (0: always), TORCH_INDEX_URL=url adds an index to take torch from
 (PyTorch's CPU index saves gigabytes on a machine without a GPU).

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from hrn_opt.cli.terminal import EXIT_MACHINE, run_command, say
+from hrn_opt.web.folders import PrivateFolder, sweep_dead
+from hrn_opt.web.logs import set_up_logging
 from hrn_opt.web.settings import ServingSettings, read_settings
 
 
@@ -16,17 +18,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(settings: ServingSettings) -> int:
-    from hrn_opt.runtime import keep_freed_memory
-    from hrn_opt.web.server import serve  # with Gradio, which settings and their help do not need
+    set_up_logging(settings.log_level, settings.log_json)
+    sweep_dead()
+    with PrivateFolder.open() as folder:
+        # Gradio reads these when it is imported; whatever else is written for a while belongs there, too.
+        os.environ.update(GRADIO_TEMP_DIR=str(folder.path), GRADIO_ANALYTICS_ENABLED="False")
+        tempfile.tempdir = str(folder.path)
+        from hrn_opt.web.server import serve  # with Gradio, which settings and their help do not need
 
-    keep_freed_memory()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's own checks at start
-    address = f"{settings.host}:{settings.port}"
-    try:
-        serve(settings, ready=lambda: say(f"Serving on http://{address} (Ctrl+C stops)", sys.stdout))
-    except OSError as error:
-        reason = str(error).split(". ")[0]  # what follows in Gradio's message is for programmers
-        say(f"hrn-opt: Cannot serve on {address}: {reason}; try another --port.", sys.stderr)
-        return EXIT_MACHINE
+        try:
+            serve(settings, folder.path, ready=lambda: say(f"Serving on {settings.url} (Ctrl+C stops)", sys.stdout))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            say(f"hrn-opt: Cannot serve on {settings.url}: {reason}; try another --port.", sys.stderr)
+            return EXIT_MACHINE
     return 0

@@ -34,7 +34,7 @@ from hrn_opt.web.uploads import Uploads
 _READ = (
     r"/(|robots\.txt|config|theme\.css|favicon\.ico|(assets|static)(/[\w.-]+)+"
     r"|gradio_api/(info|upload_progress|queue/data|heartbeat/\w+|file=/.+|call/\w+/\w+)"
-    r"|healthz|readyz|metrics|version|signin|api/v1/(openapi\.json|docs(/[\w.-]+)*/?))"
+    r"|healthz|readyz|metrics|version|signin|api/v1/(openapi\.json|docs|files/[\w-]+/.+))"
 )
 _WRITE = (
     r"/(gradio_api/(upload|run/predict|queue/join|cancel|reset|call/\w+)"

@@ -13,7 +13,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from hrn_opt.web.asgi import (
@@ -47,15 +47,14 @@ _ROUTES = tuple(
         (r"/gradio_api/mcp(/.*)?", "/gradio_api/mcp"),
         (r"/assets/.*", "/assets/{file}"),
         (r"/static/.*", "/static/{file}"),
-        (r"/api/v1/(faces|models|jobs)/[^/]+", r"/api/v1/\1/{id}"),
-        (r"/api/v1/(faces|models|jobs)/[^/]+/.*", r"/api/v1/\1/{id}/{file}"),
+        (r"/api/v1/files/.*", "/api/v1/files/{file}"),
     )
 )
 _WHOLE_ROUTES = frozenset(
     (
         *("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", "/signin", "/signout"),
-        *("/healthz", "/readyz", "/version", "/metrics", "/docs", "/openapi.json"),
-        *("/api/v1/faces", "/api/v1/models", "/api/v1/jobs"),
+        *("/healthz", "/readyz", "/version", "/metrics"),
+        *("/api/v1/faces", "/api/v1/docs", "/api/v1/openapi.json"),
         *(
             f"/gradio_api/{name}"
             for name in (
@@ -71,7 +70,8 @@ _WHOLE_ROUTES = frozenset(
         ),
     )
 )
-_HEALTH = ("/healthz", "/readyz")
+# Supervisors ask for the first all the time, and a page needs a hundred of the others: at debug level.
+_FREQUENT = ("/healthz", "/readyz", "/assets/{file}", "/static/{file}", "/theme.css")
 # What lies below the served folder is named after photos; the folder itself is made by tempfile with this prefix.
 _BELOW_SERVED = re.compile(r"(hrn_opt_[A-Za-z0-9_]+[/\\])[^'\"\n]*")
 _SALT = secrets.token_bytes(16)  # so that addresses cannot be looked up from their hashes
@@ -123,10 +123,13 @@ class RequestLog:
 
     The id goes into scope["hrn_opt.request_id"] and the header X-Request-ID. A stream, such as a tab's heartbeat, has
     its line when it closes.
+
+    observe: called then, with the method, the route, the status and the seconds.
     """
 
-    def __init__(self, app: App):
+    def __init__(self, app: App, observe: Callable[[str, str, int, float], None] = lambda *_: None):
         self._app = app
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -151,7 +154,24 @@ class RequestLog:
             status = 500 if status == _CLIENT_LEFT else status
             raise
         finally:
-            _write_request(scope, status, time.monotonic() - begun_s, sent_bytes)
+            self._ended(scope, status, time.monotonic() - begun_s, sent_bytes)
+
+    def _ended(self, scope: Scope, status: int, seconds: float, sent_bytes: int) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route, visitor = route_of(local_path(scope)), str(scope.get(VISITOR, ""))
+        self._observe(method, route, status, seconds)
+        fields = {
+            "request_id": scope[REQUEST_ID],
+            "method": method,
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 3),
+            "sent_bytes": sent_bytes,
+            "address": client_address(scope),
+            "user": scope.get(USER) or (visitor if visitor.startswith("token:") else None),
+        }
+        level = logging.DEBUG if route in _FREQUENT and status < 400 else logging.INFO
+        _request_log.log(level, "request", extra={FIELDS: fields})
 
 
 @dataclass(frozen=True)
@@ -200,23 +220,6 @@ def route_of(path: str) -> str:
         if found := pattern.fullmatch(path):
             return found.expand(route)
     return "other"
-
-
-def _write_request(scope: Scope, status: int, seconds: float, sent_bytes: int) -> None:
-    route, visitor = route_of(local_path(scope)), str(scope.get(VISITOR, ""))
-    user = scope.get(USER) or (visitor if visitor.startswith("token:") else None)
-    fields = {
-        "request_id": scope[REQUEST_ID],
-        "method": scope["method"] if scope["method"] in _METHODS else "other",
-        "route": route,
-        "status": status,
-        "seconds": round(seconds, 3),
-        "sent_bytes": sent_bytes,
-        "address": client_address(scope),
-        "user": user,
-    }
-    level = logging.DEBUG if route in _HEALTH and status < 500 else logging.INFO
-    _request_log.log(level, "request", extra={FIELDS: fields})
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, object]:

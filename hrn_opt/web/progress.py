@@ -6,24 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from hrn_opt.serving.memory import resident_bytes
-from hrn_opt.types import Stage, StageEvent
+from hrn_opt.serving.jobs import StageCost, StageDone
+from hrn_opt.types import Stage
 from hrn_opt.web.words import STAGE_KEYS, say
 
 EMBEDDED_STAGES = (Stage.FIND, Stage.ALIGN, Stage.SHAPE, Stage.TEXTURE, Stage.ASSEMBLE)
 GIGABYTE = 1e9
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One stage that has ended.
-
-    memory_gb: what the program holds after it.
-    """
-
-    stage: Stage
-    seconds: float
-    memory_gb: float
 
 
 @dataclass
@@ -31,16 +19,15 @@ class Ticker:
     """The stages of the run that is going on, ticked as they end."""
 
     language: str
-    costs: list[Cost] = field(default_factory=list)
+    costs: list[StageCost] = field(default_factory=list)
     fraction: float = 0.0
+    number: int = 1
 
-    def add(self, event: StageEvent) -> None:
-        self.costs.append(Cost(event.stage, event.seconds, resident_bytes() / GIGABYTE))
+    def add(self, event: StageDone) -> None:
+        if event.number != self.number:  # another face: its stages are ticked afresh
+            self.costs, self.number = [], event.number
+        self.costs.append(event.cost)
         self.fraction = event.fraction
-
-    def begin_next(self) -> None:
-        """Another face: its stages are ticked afresh."""
-        self.costs, self.fraction = [], 0.0
 
     def working(self, note: str) -> str:
         return _progress(note, self.fraction, self._stages(running=True))
@@ -72,21 +59,21 @@ def refused(note: str) -> str:
     return _progress(note, 0, "", failed=True)
 
 
-def costs_html(language: str, costs: Sequence[Cost]) -> str:
+def costs_html(language: str, costs: Sequence[StageCost]) -> str:
     """A bar of seconds a stage, and below it a thin one of the memory held after it."""
     longest = max((cost.seconds for cost in costs), default=0) or 1
-    largest = max((cost.memory_gb for cost in costs), default=0) or 1
+    largest = max((cost.resident_bytes for cost in costs), default=0) or 1
     rows = []
     for cost in costs:
         bars = (
             f'<i style="width:{100 * cost.seconds / longest:.0f}%"></i>'
-            f'<i class="memory" style="width:{100 * cost.memory_gb / largest:.0f}%"></i>'
+            f'<i class="memory" style="width:{100 * cost.resident_bytes / largest:.0f}%"></i>'
         )
         seconds = say(language, "cost_seconds", seconds=f"{cost.seconds:.2f}")
         name = say(language, STAGE_KEYS[cost.stage])
         rows.append(
             f'<tr><th scope="row">{name}</th><td>{bars}</td>'
-            f'<td class="number">{seconds}<br><small>{cost.memory_gb:.2f} GB</small></td></tr>'
+            f'<td class="number">{seconds}<br><small>{cost.resident_bytes / GIGABYTE:.2f} GB</small></td></tr>'
         )
     caption = say(language, "cost_caption") if rows else ""
     return f'<table class="costs"><caption>{caption}</caption>{"".join(rows)}</table>'

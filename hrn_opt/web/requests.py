@@ -71,14 +71,16 @@ def headers_of(scope: Scope) -> Headers | Refusal:
 
 
 def with_root(scope: Scope, root_path: str) -> Scope:
-    """The request as if the server stood at the root path, whether or not a proxy has taken it off the path."""
+    """The same request, changed as if the server stood at the root path; a proxy may have taken that off the path."""
     path = scope["path"]
     if not root_path:
         return scope
     if path == root_path or path.startswith(root_path + "/"):
-        return {**scope, "root_path": root_path}
+        scope["root_path"] = root_path
+        return scope
     raw_path = scope.get("raw_path") or path.encode()
-    return {**scope, "root_path": root_path, "path": root_path + path, "raw_path": root_path.encode() + raw_path}
+    scope.update(root_path=root_path, path=root_path + path, raw_path=root_path.encode() + raw_path)
+    return scope
 
 
 def route_of(scope: Scope) -> str:

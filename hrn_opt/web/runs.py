@@ -1,78 +1,76 @@
-"""One press of Create: what was asked for, how it is stopped, and what has come of it."""
+"""Photos on their way to the worker and back, counted and logged; the page and the endpoint both go this way."""
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
 
-from hrn_opt.errors import FaceUnusable
-from hrn_opt.output.export import safe_stem
-from hrn_opt.serving.models import ModelChoice
-from hrn_opt.types import Face, Photo, Reconstruction
-from hrn_opt.web.progress import Ticker
-from hrn_opt.web.results import Result, zip_of_all
-from hrn_opt.web.sessions import Run
-from hrn_opt.web.words import say, say_advice, say_error
+import gradio as gr
+from starlette.requests import Request
 
-
-@dataclass(frozen=True)
-class RunResult:
-    """What one run made.
-
-    everything: one zip of all of it.
-    """
-
-    results: tuple[Result, ...]
-    everything: str
+from hrn_opt.errors import HrnOptError, InputError, Stopped
+from hrn_opt.serving.fairness import Caller
+from hrn_opt.serving.jobs import Event, FacesMade, Job, MakeJob, StageDone
+from hrn_opt.serving.stop import Stop
+from hrn_opt.serving.worker import Worker
+from hrn_opt.web.asgi import REQUEST_ID, VISITOR, client_address
+from hrn_opt.web.logs import RunRecord, log_run
+from hrn_opt.web.metrics import Metrics
 
 
 @dataclass(frozen=True)
-class Job:
-    """One press of the button."""
+class Asker:
+    """Who asks for a run.
 
-    photo: Photo
-    choice: ModelChoice
-    want: str
-    texture_size: int
-    faces: tuple[Face, ...] | None
-    language: str
-
-
-class LinkedStop(threading.Event):
-    """The stop flag of one step of a run: raised with the run's own, or alone when the step has ended."""
-
-    def __init__(self, run: Run):
-        super().__init__()
-        self._run = run
-
-    def is_set(self) -> bool:
-        return super().is_set() or self._run.stop.is_set()
-
-
-@dataclass
-class FaceResults:
-    """What has come of the faces so far.
-
-    refusals: of those left out.
+    run_id: of the request that asked; it stands in the log, and the visitor can see it.
     """
 
-    results: list[Result] = field(default_factory=list)
-    reconstructions: list[Reconstruction] = field(default_factory=list)
-    refusals: list[FaceUnusable] = field(default_factory=list)
+    caller: Caller
+    run_id: str
 
-    def packed(self, run: Run) -> RunResult:
-        first = self.results[0].files
-        if len(self.results) == 1:
-            return RunResult(tuple(self.results), str(first.everything))
-        stem = safe_stem(self.reconstructions[0].photo_name).removesuffix("-face1")
-        return RunResult(tuple(self.results), str(zip_of_all(self.results, run.folder / f"{stem}.everything.zip")))
 
-    def note(self, ticker: Ticker) -> str:
-        """HTML of how long it took, and of what could be better."""
-        language = ticker.language
-        seconds = sum(one.seconds for one in self.reconstructions)
-        hints = dict.fromkeys(say_advice(language, advice) for one in self.reconstructions for advice in one.advice)
-        if self.refusals:
-            why = say_error(language, self.refusals[0])
-            hints[say(language, "left_out", count=len(self.refusals), why=why)] = None
-        return ticker.ended(say(language, "done", seconds=f"{seconds:.2f}"), advice=tuple(hints))
+def asker_of(request: Request | gr.Request) -> Asker:
+    """Who sent the request, as far as the gate could tell."""
+    inner = request.request if isinstance(request, gr.Request) else request
+    assert inner is not None, "Gradio hands on the request of each event"
+    scope = dict(inner.scope)
+    address = client_address(scope)
+    return Asker(Caller(scope.get(VISITOR, f"address:{address}"), address), scope.get(REQUEST_ID, ""))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs jobs as `Worker.run` does, and writes down what became of them."""
+
+    worker: Worker
+    metrics: Metrics
+
+    async def run(self, job: Job, asker: Asker, stop: Stop | None = None) -> AsyncGenerator[Event, None]:
+        """As `Worker.run`."""
+        begun_s, made, outcome, error_name = time.monotonic(), 0, "stopped", ""
+        try:
+            async with aclosing(self.worker.run(job, asker.caller, stop)) as events:
+                async for event in events:
+                    if isinstance(event, StageDone):
+                        self.metrics.stage_ended(event.cost)
+                    elif isinstance(event, FacesMade):
+                        made = len(event.faces)
+                    yield event
+            outcome = "done"
+        except HrnOptError as error:
+            error_name = type(error).__name__
+            outcome = "refused" if isinstance(error, InputError) else "failed"
+            if isinstance(error, Stopped):
+                outcome, error_name = "stopped", ""
+            raise
+        finally:
+            self.metrics.run_ended(outcome, error_name)
+            if isinstance(job, MakeJob):
+                log_run(_record(job, asker, made, time.monotonic() - begun_s, outcome, error_name))
+
+
+def _record(job: MakeJob, asker: Asker, faces: int, seconds: float, outcome: str, error: str) -> RunRecord:
+    visitor, model = asker.caller.visitor, job.choice.name
+    return RunRecord(asker.run_id, visitor, model, job.want, job.texture_size, faces, seconds, outcome, error)

@@ -1,42 +1,154 @@
-"""The page served, from its start to its end."""
+"""The page served, from its start to its end: our own server, with Gradio as its guest."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import logging
+import resource
 import signal
-import tempfile
-import threading
-from collections.abc import Callable
-from contextlib import closing
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import gradio as gr
-from starlette.middleware import Middleware
+import uvicorn
+from fastapi import FastAPI
+from gradio.server_messages import HeartbeatMessage
+from starlette.routing import Mount
 
 import hrn_opt
-from hrn_opt.serving.memory import MemoryLog
+from hrn_opt.hrn.pack.state import PackState, pack_state
+from hrn_opt.machine import usable_cpus
+from hrn_opt.options import BUILTIN
 from hrn_opt.serving.models import Models
-from hrn_opt.serving.worker import Worker
+from hrn_opt.serving.setup import OpenerLimits, ProcessSetup
+from hrn_opt.serving.worker import Worker, WorkerLimits
+from hrn_opt.web import api, operations
+from hrn_opt.web.asgi import App
 from hrn_opt.web.callbacks import Callbacks
+from hrn_opt.web.folders import Quota, sweep_dead
+from hrn_opt.web.gate import Gate
 from hrn_opt.web.guard import Guard
-from hrn_opt.web.photos import OpenPhotos
+from hrn_opt.web.logs import RequestLog, set_up_logging
+from hrn_opt.web.metrics import Metrics
+from hrn_opt.web.owners import Owners
+from hrn_opt.web.protocol import BACKLOG, ConnectionLimits, filter_accept_log, protocol
+from hrn_opt.web.runs import Runs
 from hrn_opt.web.sessions import Sessions, Sweeper
 from hrn_opt.web.settings import ServingSettings
 from hrn_opt.web.style import CSS, theme
+from hrn_opt.web.uploads import Uploads
 from hrn_opt.web.widgets import EXAMPLE_PHOTO, WORDS_IN_BROWSER, build_page
 
+log = logging.getLogger(__name__)
 
-def launch(page: gr.Blocks, settings: ServingSettings, worker: Worker) -> None:
-    """Serves in background threads, nothing of it reaching outside."""
+_LAST_EVENTS_S = 2.0  # for visitors to read how their photos ended
+_OTHER_EVENTS = 64
+_STATE_SESSIONS = 1000  # visitors whose page's memory is kept
+
+
+def serve(settings: ServingSettings, folder: Path, ready: Callable[[], object]) -> None:
+    """Serves until SIGINT or SIGTERM; then photos at work may end, and every photo and result is deleted.
+
+    folder: where everything of visitors lies; GRADIO_TEMP_DIR since before Gradio was imported.
+    ready: called once the page answers. Raises OSError where the address cannot be had.
+    """
+    filter_accept_log()
+    with closing(_bound(settings.host, settings.port)) as listening:
+        owners = Owners(folder)
+        sessions = Sessions(folder, owners=owners)
+        worker = Worker(_setup(settings), _limits(settings))
+        served = build_app(settings, worker, sessions, owners, folder)
+        sessions.spare_present()
+        with closing(Sweeper(sessions, settings.kept_s, sweep_others=sweep_dead)):
+            _Server(_config(settings, served), served, worker, settings.drain_s, ready).run(sockets=[listening])
+
+
+def _config(settings: ServingSettings, served: Served) -> uvicorn.Config:
+    limits = ConnectionLimits(settings.max_connections, settings.max_connections_per_address)
+    limits = limits.fitting_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return uvicorn.Config(
+        served.asgi,
+        http=protocol(limits, settings.trusted_proxies),
+        ws="none",
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_keep_alive=limits.idle_s,
+        timeout_graceful_shutdown=round(_LAST_EVENTS_S),
+    )
+
+
+@dataclass(frozen=True)
+class Served:
+    """asgi: the whole application.
+    page: what Gradio shows.
+    gradio: the application that it is mounted as.
+    """
+
+    asgi: App
+    page: gr.Blocks
+    gradio: Any
+
+
+def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, owners: Owners, folder: Path) -> Served:
+    """The application: our routes and the page, and around them the layers that let requests through.
+
+    folder: Gradio's upload folder, too.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        worker.start()
+        yield
+        await worker.close()
+
+    app = FastAPI(
+        title="hrn_opt",
+        version=hrn_opt.__version__,
+        summary="A photo of a face in, a textured 3D face out.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    metrics = Metrics(worker)
+    runs = Runs(worker, metrics)
+    api.add_to(app, runs, sessions)
+    operations.add_to(app, worker, metrics)
+    page = build_page(Callbacks(runs, _models(settings), sessions, settings))
+    gradio = _mounted(app, page, settings)
+    uploads = Uploads(folder, Quota(folder, round(settings.most_disk_mb * 1e6)))
+    gated = Gate(cast(App, app), settings.access, owners, settings.secret, bool(settings.embed_in))
+    guarded = Guard(
+        gated,
+        max_body_bytes=settings.max_body_bytes,
+        hosts=settings.hosts,
+        embed_in=settings.embed_in,
+        root_path=settings.root_path,
+        mcp=settings.mcp,
+        uploads=uploads,
+    )
+    return Served(RequestLog(guarded, metrics.request_ended), page, gradio)
+
+
+def _mounted(app: FastAPI, page: gr.Blocks, settings: ServingSettings) -> Any:
+    """Gradio's own application, below ours."""
     page.queue(default_concurrency_limit=None)  # the worker has the queue: it tells places and frees the machine
-    guard = Middleware(Guard, max_body_bytes=settings.max_body_bytes, jobs=lambda: worker.jobs)
-    page.launch(
-        server_name=settings.host,
-        server_port=settings.port,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
+    # Each photo of the page takes a place of Gradio's while it waits for ours, and so does each look for faces.
+    page.max_threads = settings.most_jobs + _OTHER_EVENTS
+    page.state_session_capacity = _STATE_SESSIONS
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
         show_error=False,
         ssr_mode=False,
         footer_links=[],
@@ -44,30 +156,97 @@ def launch(page: gr.Blocks, settings: ServingSettings, worker: Worker) -> None:
         enable_monitoring=False,
         allowed_paths=[],
         max_file_size=settings.photo_limits.max_bytes,
-        app_kwargs={"middleware": [guard]},
-        auth=settings.users.allows if settings.users else None,
+        mcp_server=settings.mcp,
         theme=theme(),
         css=CSS,
         i18n=WORDS_IN_BROWSER,
     )
+    return next(route.app for route in app.routes if isinstance(route, Mount))
 
 
-def serve(settings: ServingSettings, ready: Callable[[], object]) -> None:
-    """Serves until SIGINT or SIGTERM; then every photo and result is deleted. ready: called once the page answers."""
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    models = Models(settings.model, EXAMPLE_PHOTO, settings.device, settings.memory, settings.offload_folder)
-    worker = Worker(models, settings.worker_limits, MemoryLog(settings.log_memory).photo_done)
-    with tempfile.TemporaryDirectory(prefix="hrn_opt_") as folder, closing(worker):
-        sessions = Sessions(Path(folder))
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
-        worker.start()
-        photos = OpenPhotos(partial(hrn_opt.open_photo, limits=settings.photo_limits))
-        page = build_page(Callbacks(worker, models, sessions, photos, settings))
-        launch(page, settings, worker)
-        sessions.spare_present()
-        ready()
-        with closing(Sweeper(sessions, settings.kept_s)):
-            stopped.wait()
-        page.close()
+class _Server(uvicorn.Server):
+    """Ends in order: no new photos, those at work may end, the rest learn that it is over."""
+
+    def __init__(
+        self, config: uvicorn.Config, served: Served, worker: Worker, drain_s: float, ready: Callable[[], object]
+    ):
+        super().__init__(config)
+        self._served = served
+        self._worker = worker
+        self._drain_s = drain_s
+        self._ready = ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals end the serving, and that was all they were for: uvicorn would raise them again afterwards."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._worker.close(self._drain_s)
+        await self._until_told()
+        self._end_streams()
+        await super().shutdown(sockets)
+
+    async def _until_told(self) -> None:
+        """Until every visitor's events have been handed out, within reason."""
+        queue = self._served.page._queue
+        for _ in range(round(_LAST_EVENTS_S / 0.05)):
+            if not (any(queue.active_jobs) or len(queue)):
+                return
+            await asyncio.sleep(0.05)
+
+    def _end_streams(self) -> None:
+        """Gradio's heartbeats and event streams would stay open for good."""
+        queue = self._served.page._queue
+        self._served.gradio.stop_event.set()
+        queue.close()  # type: ignore[no-untyped-call]
+        for messages in queue.pending_messages_per_session.values():
+            messages.put_nowait(HeartbeatMessage())
+
+
+def processes_of(settings: ServingSettings) -> int:
+    """How many model processes: those that were asked for; else one a processor for the embedded model.
+
+    HRN takes all processors for one photo, and much more memory.
+    """
+    if isinstance(settings.concurrency, int):
+        return settings.concurrency
+    embedded = settings.model == BUILTIN or (settings.model == "auto" and pack_state() is PackState.MISSING)
+    return usable_cpus() if embedded else 1
+
+
+def _limits(settings: ServingSettings) -> WorkerLimits:
+    return WorkerLimits(
+        processes_of(settings),
+        settings.most_jobs,
+        settings.most_jobs_per_visitor,
+        settings.most_jobs_per_address,
+        settings.deadline_s,
+    )
+
+
+def _models(settings: ServingSettings) -> Models:
+    return Models(settings.model, EXAMPLE_PHOTO, settings.device, settings.memory, settings.offload_folder)
+
+
+def _setup(settings: ServingSettings) -> ProcessSetup:
+    begin = partial(set_up_logging, settings.log_level, settings.log_json)
+    opener = OpenerLimits(settings.photo_limits)
+    return ProcessSetup(_models(settings), opener, log_memory=settings.log_memory, begin=begin)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A listening socket; uvicorn's own way would end the program on an error."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hrn_opt.serving.stop import Stop
 from hrn_opt.web.folders import NO_ROOM, Sweep, disk_full
+from hrn_opt.web.owners import Owners
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ class Run:
     """
 
     folder: Path
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
 
 
 class Sessions:
@@ -38,8 +40,9 @@ class Sessions:
     sweep: tells what is old.
     """
 
-    def __init__(self, root: Path, kept_runs: int = 3, sweep: Sweep | None = None):
+    def __init__(self, root: Path, kept_runs: int = 3, sweep: Sweep | None = None, owners: Owners | None = None):
         self._root = root
+        self._owners = owners or Owners(root)
         self._kept_runs = kept_runs
         self._sweep = sweep or Sweep()
         self._runs: dict[str, list[Run]] = {}
@@ -48,13 +51,15 @@ class Sessions:
         self._lock = threading.Lock()
 
     def spare_present(self) -> None:
-        """Never deletes what lies below the root now: the page's own files, such as its examples."""
+        """Never deletes what lies below the root now, the page's own files such as its examples; all may read them."""
         self._spared = frozenset(self._root.resolve().iterdir())
+        self._owners.make_public(self._spared)
 
-    def begin(self, session: str) -> Run:
+    def begin(self, session: str, visitor: str = "") -> Run:
         """A new run with an empty folder of its own; ended ones past `kept_runs` go, those at work never."""
         run = Run(self._root / secrets.token_urlsafe(16))
         _make(run.folder)
+        self._owners.claim_folder(run.folder.name, visitor)
         with self._lock:
             runs = self._runs.setdefault(session, [])
             ended = [one for one in runs if one.stop.is_set()]
@@ -64,10 +69,11 @@ class Sessions:
             _end_run(old)
         return run
 
-    def new_folder(self, session: str) -> Path:
-        """A new empty folder that goes when the session does."""
+    def new_folder(self, session: str, visitor: str = "") -> Path:
+        """A new empty folder that goes when the session does, and whose files the visitor may read."""
         folder = self._root.resolve() / secrets.token_urlsafe(16)
         _make(folder)
+        self._owners.claim_folder(folder.name, visitor)
         with self._lock:
             self._photos.setdefault(session, set()).add(folder)
         return folder
@@ -78,6 +84,22 @@ class Sessions:
         if folder.parent == self._root.resolve() and folder not in self._spared:
             with self._lock:
                 self._photos.setdefault(session, set()).add(folder)
+
+    def file(self, session: str, folder: str, name: str) -> Path | None:
+        """A file that was made in one of the session's folders, wherever below it; None where there is none."""
+        with self._lock:
+            own = next((path for path in self._photos.get(session, ()) if path.name == folder), None)
+        path = None if own is None else (own / name).resolve()
+        return path if own is not None and path is not None and path.is_relative_to(own) and path.is_file() else None
+
+    def drop(self, session: str, folder: Path) -> None:
+        """Deletes one of the session's folders now."""
+        with self._lock:
+            folders = self._photos.get(session, set())
+            folders.discard(folder)
+            if not folders:
+                self._photos.pop(session, None)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def end(self, session: str) -> None:
         """Stops the session's runs and deletes what they made and the photos that nobody else holds."""

@@ -40,7 +40,6 @@ from hrn_opt.web.kinds import (
 
 if TYPE_CHECKING:
     from hrn_opt.photo import PhotoLimits
-    from hrn_opt.serving.worker import WorkerLimits
 
 _FORM_BYTES = 100_000  # round the file of an upload
 _LEAST_SECRET_CHARACTERS = 32
@@ -192,13 +191,6 @@ class ServingSettings:
     def url(self) -> str:
         """Where the page is, as an address for a browser on this machine."""
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
-
-    @property
-    def worker_limits(self) -> WorkerLimits:
-        from hrn_opt.serving.worker import WorkerLimits  # with torch, which a setting's check does not need
-
-        at_once = self.concurrency if isinstance(self.concurrency, int) else 1
-        return WorkerLimits(at_once, self.most_jobs, self.deadline_s)
 
     @property
     def photo_limits(self) -> PhotoLimits:

@@ -17,7 +17,7 @@ class FacesUpdate(NamedTuple):
     """After a photo was given.
 
     outlined: the photo with the boxes of its faces.
-    found: the DetectedFaces, for the page's memory.
+    found: the FacesFound, for the page's memory.
     """
 
     progress: Any = SAME
@@ -52,7 +52,7 @@ class PressUpdate(NamedTuple):
 class RunUpdate(NamedTuple):
     """While a run goes on, and when it ends; programs get the four files.
 
-    made: the RunResult, for the page's memory.
+    made: the FacesMade, for the page's memory.
     """
 
     progress: Any = SAME

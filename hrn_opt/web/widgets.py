@@ -8,8 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from hrn_opt.pipeline import DEFAULT_TEXTURE_SIZE
-from hrn_opt.runtime import PRECISIONS
+from hrn_opt.options import DEFAULT_TEXTURE_SIZE, PRECISION_NAMES
 from hrn_opt.serving.models import ModelState
 from hrn_opt.web.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
 from hrn_opt.web.callbacks import FIRST_FACE, Callbacks
@@ -137,7 +136,7 @@ def _choices() -> dict[str, Any]:
     def radio(name: str, values: tuple[str, ...], value: str) -> gr.Radio:
         return gr.Radio([(_word(f"{name}_{one}"), one) for one in values], value=value, label=_word(name), elem_id=name)
 
-    precisions = [(_word("precision_auto"), "auto"), *((name, name) for name in PRECISIONS)]
+    precisions = [(_word("precision_auto"), "auto"), *((name, name) for name in PRECISION_NAMES)]
     return {
         "model": radio("model", ("auto", "builtin", "hrn"), "auto"),
         "model_state": gr.Markdown(visible=False, elem_id="model-state"),
@@ -216,7 +215,7 @@ def _connect(callbacks: Callbacks, given: Inputs, shown: Outputs) -> None:
     )
     creating = given.create.click(
         callbacks.create,
-        [given.photo, given.texture_size, given.want, given.face, given.model, given.precision, found],
+        [given.photo, given.texture_size, given.want, given.face, given.model, given.precision],
         targets(RunUpdate, given, shown, made=made),
         api_name="create",
         concurrency_limit=None,  # the worker does the queueing, and tells everybody's place

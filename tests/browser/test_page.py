@@ -139,7 +139,10 @@ def test_leaving_deletes_what_was_made(open_page, server, example_photo):
     page.get_by_text("Done in").wait_for()
 
     def left():
-        return [list(server.folder.glob(f"hrn_opt_*/{kind}")) for kind in ("*/*/astronaut.glb", "*/outlined.jpg")]
+        return [
+            list(server.folder.glob(f"hrn_opt_*/{kind}"))
+            for kind in ("files/*/*/astronaut.glb", "files/*/outlined.jpg")
+        ]
 
     assert all(left())
     page.close()

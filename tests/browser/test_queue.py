@@ -15,6 +15,13 @@ from tests.browser.visits import (
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A page that works on one photo at a time, whatever the machine has."""
+    with serving(tmp_path_factory.mktemp("queue"), "--concurrency", "1") as served:
+        yield served
+
+
 def test_cancel_frees_the_machine_and_the_next_photo_runs(open_page, server, example_photo):
     page = open_page(DESKTOP)
     begin_turntable(page, example_photo)
@@ -46,14 +53,14 @@ def test_reload_during_a_run_frees_the_machine(open_page, server, example_photo)
 
 
 def test_a_second_click_runs_nothing_twice(open_page, server, example_photo):
-    before = set(server.folder.glob("hrn_opt_*/*/0"))
+    before = set(server.folder.glob("hrn_opt_*/files/*/0"))
     page = open_page(DESKTOP)
     give(page, example_photo)
     page.locator("#outlined img").wait_for()
     page.locator("#create").dblclick()
     page.get_by_text("Done in").wait_for()
     work_until_free(page, server)
-    assert len(set(server.folder.glob("hrn_opt_*/*/0")) - before) == 1
+    assert len(set(server.folder.glob("hrn_opt_*/files/*/0")) - before) == 1
 
 
 def test_two_tabs_at_once(open_page, example_photo, group_photo):

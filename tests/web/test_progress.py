@@ -1,13 +1,18 @@
 """The HTML of progress and costs."""
 
-from hrn_opt.types import Stage, StageEvent
-from hrn_opt.web.progress import Cost, Ticker, costs_html, idle, refused
+from hrn_opt.serving.jobs import StageCost, StageDone
+from hrn_opt.types import Stage
+from hrn_opt.web.progress import Ticker, costs_html, idle, refused
+
+
+def done(stage, fraction, seconds, number=1):
+    return StageDone(StageCost(stage, seconds, 10**9), fraction, number, 2)
 
 
 def test_stages_tick_as_they_end():
     ticker = Ticker("en")
     assert ticker.working("Working …").count("<li") == 5 and "done" not in ticker.working("Working …")
-    ticker.add(StageEvent(Stage.FIND, 0.2, 0.123))
+    ticker.add(done(Stage.FIND, 0.2, 0.123))
     shown = ticker.working("Working …")
     assert '<li class="done">Find the face 0.12 s</li>' in shown and "<li class=now>Place the landmarks</li>" in shown
     assert 'aria-valuenow="20"' in shown
@@ -17,15 +22,15 @@ def test_stages_tick_as_they_end():
 
 def test_a_detail_stage_shows_once_it_was_there():
     ticker = Ticker("zh")
-    ticker.add(StageEvent(Stage.DETAIL, 0.5, 1.0))
+    ticker.add(done(Stage.DETAIL, 0.5, 1.0))
     assert "雕刻细节 1.00 秒" in ticker.working("处理中……")
 
 
 def test_another_face_begins_anew():
     ticker = Ticker("en")
-    ticker.add(StageEvent(Stage.FIND, 0.2, 0.1))
-    ticker.begin_next()
-    assert "done" not in ticker.working("x") and ticker.fraction == 0
+    ticker.add(done(Stage.TEXTURE, 0.9, 0.1))
+    ticker.add(done(Stage.FIND, 0.2, 0.1, number=2))
+    assert ticker.working("x").count('"done"') == 1 and ticker.fraction == 0.2
 
 
 def test_what_visitors_named_is_escaped():
@@ -34,6 +39,6 @@ def test_what_visitors_named_is_escaped():
 
 
 def test_costs_are_bars_against_the_largest():
-    html = costs_html("en", (Cost(Stage.FIND, 0.5, 1.0), Cost(Stage.TEXTURE, 1.0, 2.0)))
+    html = costs_html("en", (StageCost(Stage.FIND, 0.5, 10**9), StageCost(Stage.TEXTURE, 1.0, 2 * 10**9)))
     assert "width:50%" in html and "width:100%" in html and "0.50 s" in html and "2.00 GB" in html
     assert "Seconds" in html and "Seconds" not in costs_html("en", ())

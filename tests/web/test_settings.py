@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def test_defaults_are_closed_and_bounded():
     settings = read_settings([], {})
     assert settings == ServingSettings() and settings.host == "127.0.0.1" and not settings.public
-    assert settings.concurrency == "auto" and settings.worker_limits.deadline_s == 600
+    assert settings.concurrency == "auto" and settings.deadline_s == 600
     assert settings.photo_limits.max_bytes == 64_000_000 < settings.max_body_bytes
     assert settings.photo_limits.max_pixels == 80_000_000
     assert not settings.access and settings.hosts == settings.embed_in == settings.trusted_proxies == ()
@@ -35,8 +35,8 @@ def test_flags_come_before_the_environment():
     environment = {"HRN_OPT_PORT": "9000", "HRN_OPT_MOST_JOBS": "3", "HRN_OPT_MEMORY": "0.5", "HRN_OPT_KEPT_S": ""}
     settings = read_settings(["--port", "9001", "--max-upload-mb", "5", "--concurrency", "2"], environment)
     assert (settings.port, settings.most_jobs, settings.memory, settings.kept_s) == (9001, 3, 0.5, 3600)
-    assert settings.worker_limits.most_jobs == 3 and settings.photo_limits.max_bytes == 5_000_000
-    assert settings.worker_limits.concurrency == 2
+    assert settings.most_jobs == 3 and settings.photo_limits.max_bytes == 5_000_000
+    assert settings.concurrency == 2
 
 
 def test_users_open_a_public_address(tmp_path):
