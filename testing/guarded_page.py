@@ -75,10 +75,10 @@ def serve(port: int, root_path: str, max_body_bytes: int, most_bytes: int) -> No
     import uvicorn
     from fastapi import FastAPI
 
+    from hrn_opt.web.door.guard import Guard
+    from hrn_opt.web.door.protocol import ConnectionLimits, protocol
+    from hrn_opt.web.door.uploads import Uploads
     from hrn_opt.web.folders import Quota
-    from hrn_opt.web.guard import Guard
-    from hrn_opt.web.protocol import ConnectionLimits, protocol
-    from hrn_opt.web.uploads import Uploads
 
     def create(photo: str) -> Iterator[str | None]:
         for _ in range(STEPS):

@@ -10,7 +10,7 @@ from getpass import getpass
 from hrn_opt.cli.terminal import EXIT_MACHINE, run_command, say
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.program import PROGRAM
-from hrn_opt.web.access import hash_password, read_users
+from hrn_opt.web.door.access import hash_password, read_users
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hrn_opt.cli.terminal import EXIT_MACHINE, run_command, say
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.program import PROGRAM
-from hrn_opt.web.access import hash_token, make_token, read_tokens
+from hrn_opt.web.door.access import hash_token, make_token, read_tokens
 
 
 def main(arguments: Sequence[str]) -> int:

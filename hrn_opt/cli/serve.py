@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from hrn_opt.cli.terminal import EXIT_MACHINE, run_command, say
 from hrn_opt.web.folders import PrivateFolder, sweep_dead
-from hrn_opt.web.logs import set_up_logging
 from hrn_opt.web.settings import ServingSettings, read_settings
+from hrn_opt.web.watch.logs import set_up_logging
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,8 +16,8 @@ from hrn_opt.serving.jobs import Event, FacesMade, Job, MakeJob, StageDone
 from hrn_opt.serving.stop import Stop
 from hrn_opt.serving.worker import Worker
 from hrn_opt.web.asgi import REQUEST_ID, VISITOR, client_address
-from hrn_opt.web.logs import RunRecord, log_run
-from hrn_opt.web.metrics import Metrics
+from hrn_opt.web.watch.logs import RunRecord, log_run
+from hrn_opt.web.watch.metrics import Metrics
 
 
 @dataclass(frozen=True)

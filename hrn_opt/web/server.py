@@ -27,22 +27,23 @@ from hrn_opt.options import BUILTIN
 from hrn_opt.serving.models import Models
 from hrn_opt.serving.setup import OpenerLimits, ProcessSetup
 from hrn_opt.serving.worker import Worker, WorkerLimits
-from hrn_opt.web import api, operations
+from hrn_opt.web.api import faces
 from hrn_opt.web.asgi import App
-from hrn_opt.web.callbacks import Callbacks
+from hrn_opt.web.door.gate import Gate
+from hrn_opt.web.door.guard import Guard
+from hrn_opt.web.door.owners import Owners
+from hrn_opt.web.door.protocol import BACKLOG, ConnectionLimits, filter_accept_log, protocol
+from hrn_opt.web.door.uploads import Uploads
 from hrn_opt.web.folders import Quota, sweep_dead
-from hrn_opt.web.gate import Gate
-from hrn_opt.web.guard import Guard
-from hrn_opt.web.logs import RequestLog, set_up_logging
-from hrn_opt.web.metrics import Metrics
-from hrn_opt.web.owners import Owners
-from hrn_opt.web.protocol import BACKLOG, ConnectionLimits, filter_accept_log, protocol
+from hrn_opt.web.page.callbacks import Callbacks
+from hrn_opt.web.page.style import CSS, theme
+from hrn_opt.web.page.widgets import EXAMPLE_PHOTO, WORDS_IN_BROWSER, build_page
 from hrn_opt.web.runs import Runs
 from hrn_opt.web.sessions import Sessions, Sweeper
 from hrn_opt.web.settings import ServingSettings
-from hrn_opt.web.style import CSS, theme
-from hrn_opt.web.uploads import Uploads
-from hrn_opt.web.widgets import EXAMPLE_PHOTO, WORDS_IN_BROWSER, build_page
+from hrn_opt.web.watch import operations
+from hrn_opt.web.watch.logs import RequestLog, set_up_logging
+from hrn_opt.web.watch.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
     )
     metrics = Metrics(worker)
     runs = Runs(worker, metrics)
-    api.add_to(app, runs, sessions)
+    faces.add_to(app, runs, sessions)
     operations.add_to(app, worker, metrics)
     page = build_page(Callbacks(runs, _models(settings), sessions, settings))
     gradio = _mounted(app, page, settings)

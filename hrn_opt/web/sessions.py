@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hrn_opt.serving.stop import Stop
+from hrn_opt.web.door.owners import Owners
 from hrn_opt.web.folders import NO_ROOM, Sweep, disk_full
-from hrn_opt.web.owners import Owners
 
 log = logging.getLogger(__name__)
 

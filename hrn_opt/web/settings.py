@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hrn_opt.errors import OptionInvalid
 from hrn_opt.program import PROGRAM
-from hrn_opt.web.access import (
+from hrn_opt.web.door.access import (
     Access,
     Tokens,
     Users,
@@ -21,7 +21,7 @@ from hrn_opt.web.access import (
     read_users,
     read_users_file,
 )
-from hrn_opt.web.kinds import (
+from hrn_opt.web.setting_kinds import (
     DEVICE,
     FOLDER,
     HOST,

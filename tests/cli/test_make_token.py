@@ -3,7 +3,7 @@
 import pytest
 
 from hrn_opt.cli import main
-from hrn_opt.web.access import read_tokens
+from hrn_opt.web.door.access import read_tokens
 
 
 def test_it_prints_a_token_and_its_line(capsys):

@@ -109,7 +109,7 @@ def stopped(engine: Engine, name: str) -> tuple[int, float]:
 
 def test_nothing_private_gets_in_and_it_says_what_it_is(engine):
     listed = engine("run", "--rm", "--entrypoint=find", IMAGE, "/source", "/home/hrn", "-type", "f").stdout.split()
-    assert "/source/hrn_opt/web/astronaut.jpg" in listed
+    assert "/source/hrn_opt/web/page/astronaut.jpg" in listed
     assert not [path for path in listed if path.endswith(("me.jpg", "env", "users.txt"))]
     labels = json.loads(inspected(engine, IMAGE, "{{json .Config.Labels}}"))
     assert labels["org.opencontainers.image.title"] == "hrn-opt"

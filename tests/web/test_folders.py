@@ -12,8 +12,8 @@ import pytest
 
 from hrn_opt.errors import DiskFull, OutputUnwritable
 from hrn_opt.web import folders
+from hrn_opt.web.door.uploads import Uploads
 from hrn_opt.web.folders import PREFIX, PrivateFolder, Quota, sweep_dead
-from hrn_opt.web.uploads import Uploads
 
 ROOT = Path(__file__).parents[2]
 OWNER = """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hrn_opt.web.access import hash_password
+from hrn_opt.web.door.access import hash_password
 from tests.browser.visits import STARTS_WITHIN_S, serving
 
 ROOT = Path(__file__).parents[2]

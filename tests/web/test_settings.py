@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.web.access import hash_password, hash_token
+from hrn_opt.web.door.access import hash_password, hash_token
 from hrn_opt.web.settings import (
     OTHER_VARIABLES,
     SECRET_VARIABLES,

@@ -34,7 +34,7 @@ def test_both_languages_say_it_with_the_same_values(key):
 
 
 def test_no_word_is_missing_or_left_over():
-    texts = [path.read_text(encoding="utf-8") for path in PAGE.glob("*.py") if path.name != "words.py"]
+    texts = [path.read_text(encoding="utf-8") for path in PAGE.rglob("*.py") if path.name != "words.py"]
     code = "".join(text for text in texts if "from hrn_opt.web.words import" in text)
     used = set(re.findall(r'"([a-z0-9_]+)"', code)) | set(STAGE_KEYS.values())
     made = re.compile(r"(hrn|model|want)_\w+")  # their keys are put together

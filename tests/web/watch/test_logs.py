@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from hrn_opt.web import logs
-from hrn_opt.web.logs import RequestLog, RunRecord, log_run, route_of, set_up_logging, visitor_hash
+from hrn_opt.web.watch import logs
+from hrn_opt.web.watch.logs import RequestLog, RunRecord, log_run, route_of, set_up_logging, visitor_hash
 from tests.web.asking import Browser
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from hrn_opt.web.asgi import App, Message, Receive, Scope, Send, read_body, refuse, replayed
-from hrn_opt.web.owners import Owners
+from hrn_opt.web.door.owners import Owners
 
 _MOST_BODY_BYTES = 1_000_000  # of parameters; the guard before this layer takes no more either
 _MOST_NAME_CHARACTERS = 200  # of a session; the page's own have 11, events 32

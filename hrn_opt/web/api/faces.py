@@ -21,8 +21,8 @@ from hrn_opt.errors import HrnOptError, NotHere, OptionInvalid
 from hrn_opt.options import DEFAULT_TEXTURE_SIZE, LARGEST_TEXTURE
 from hrn_opt.output.names import safe_stem
 from hrn_opt.serving.jobs import MakeJob, ModelChoice
-from hrn_opt.web import docs, problems
-from hrn_opt.web.answers import EVENTS, OUTPUTS, Asked, with_events, with_file
+from hrn_opt.web.api import docs, problems
+from hrn_opt.web.api.answers import EVENTS, OUTPUTS, Asked, with_events, with_file
 from hrn_opt.web.runs import Runs, asker_of
 from hrn_opt.web.sessions import Sessions
 

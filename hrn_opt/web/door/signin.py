@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import parse_qsl
 
-from hrn_opt.web.access import Users
 from hrn_opt.web.asgi import (
     HTML,
     NO_STORE,
@@ -26,10 +25,11 @@ from hrn_opt.web.asgi import (
     header,
     read_body,
 )
-from hrn_opt.web.backoff import BackOff
-from hrn_opt.web.cookies import Cookies, new_visitor
-from hrn_opt.web.logs import FIELDS
-from hrn_opt.web.signin_words import say_signin
+from hrn_opt.web.door.access import Users
+from hrn_opt.web.door.backoff import BackOff
+from hrn_opt.web.door.cookies import Cookies, new_visitor
+from hrn_opt.web.door.signin_words import say_signin
+from hrn_opt.web.watch.logs import FIELDS
 from hrn_opt.web.words import language_of
 
 log = logging.getLogger("hrn_opt.signin")

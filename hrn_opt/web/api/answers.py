@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from hrn_opt.errors import HrnOptError
 from hrn_opt.serving.jobs import Event, FaceMade, FacesMade, Loading, MakeJob, StageDone, Waiting
 from hrn_opt.serving.stop import Stop
-from hrn_opt.web.problems import problem_of
+from hrn_opt.web.api.problems import problem_of
 from hrn_opt.web.runs import Runs, asker_of
 
 EVENTS = "text/event-stream"

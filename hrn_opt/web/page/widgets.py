@@ -10,10 +10,10 @@ import gradio as gr
 
 from hrn_opt.options import DEFAULT_TEXTURE_SIZE, PRECISION_NAMES
 from hrn_opt.serving.models import ModelState
-from hrn_opt.web.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
-from hrn_opt.web.callbacks import FIRST_FACE, Callbacks
-from hrn_opt.web.progress import Ticker, idle
-from hrn_opt.web.updates import (
+from hrn_opt.web.page.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
+from hrn_opt.web.page.callbacks import FIRST_FACE, Callbacks
+from hrn_opt.web.page.progress import Ticker, idle
+from hrn_opt.web.page.updates import (
     DOWNLOADS,
     CancelUpdate,
     FacesUpdate,

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hrn_opt.web import updates
+from hrn_opt.web.page import updates
 
 
 @pytest.mark.parametrize("update", [updates.FacesUpdate, updates.PressUpdate, updates.RunUpdate, updates.ResultUpdate])

@@ -14,10 +14,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from hrn_opt.web.access import Access, hash_password, hash_token, read_tokens, read_users
-from hrn_opt.web.gate import Gate
-from hrn_opt.web.logs import RequestLog
-from hrn_opt.web.owners import Owners
+from hrn_opt.web.door.access import Access, hash_password, hash_token, read_tokens, read_users
+from hrn_opt.web.door.gate import Gate
+from hrn_opt.web.door.owners import Owners
+from hrn_opt.web.watch.logs import RequestLog
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 import hrn_opt
 from hrn_opt.serving.worker import Worker
-from hrn_opt.web.metrics import Metrics
+from hrn_opt.web.watch.metrics import Metrics
 
 _LEAST_FREE_BYTES = 64 << 20  # a few photos and their results
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from hrn_opt.web.owners import Owners
+from hrn_opt.web.door.owners import Owners
 
 
 @pytest.fixture

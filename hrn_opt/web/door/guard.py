@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from hrn_opt.web.bodies import is_form, pass_parameters, pass_upload
-from hrn_opt.web.requests import (
+from hrn_opt.web.door.bodies import is_form, pass_parameters, pass_upload
+from hrn_opt.web.door.requests import (
     NOTHING_HERE,
     OTHER_HOST,
     OTHER_SITE,
@@ -28,7 +28,7 @@ from hrn_opt.web.requests import (
     route_of,
     with_root,
 )
-from hrn_opt.web.uploads import Uploads
+from hrn_opt.web.door.uploads import Uploads
 
 # Recorded from the page in a browser, gradio_client and curl; what else Gradio 6.31 answers, nobody here needs.
 _READ = (

@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 
 import pytest
 
-from hrn_opt.web import cookies as cookies_module
-from hrn_opt.web.access import Access, Users, hash_password, hash_token, read_tokens, read_users
-from hrn_opt.web.backoff import BackOff
-from hrn_opt.web.cookies import Cookies, new_visitor
-from hrn_opt.web.gate import Gate
-from hrn_opt.web.logs import TextLines
-from hrn_opt.web.owners import Owners
+from hrn_opt.web.door import cookies as cookies_module
+from hrn_opt.web.door.access import Access, Users, hash_password, hash_token, read_tokens, read_users
+from hrn_opt.web.door.backoff import BackOff
+from hrn_opt.web.door.cookies import Cookies, new_visitor
+from hrn_opt.web.door.gate import Gate
+from hrn_opt.web.door.owners import Owners
+from hrn_opt.web.watch.logs import TextLines
 from tests.web.asking import Browser
 
 FORM = "application/x-www-form-urlencoded"
@@ -213,7 +213,7 @@ def test_tries_at_once_are_bounded_and_leave_the_loop_alone(app, monkeypatch):
 
 def test_five_tries_at_once_are_five(app, monkeypatch):
     """Counted before the password is looked at: else a burst would be one failure."""
-    from hrn_opt.web import signin
+    from hrn_opt.web.door import signin
 
     monkeypatch.setattr(signin, "_AT_ONCE", 50)
     tried = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hrn_opt.web.access import Access
 from hrn_opt.web.asgi import (
     NO_STORE,
     USER,
@@ -22,10 +21,11 @@ from hrn_opt.web.asgi import (
     local_path,
     refuse,
 )
-from hrn_opt.web.cookies import Cookies, CookieVisitor, new_visitor
-from hrn_opt.web.owners import Owners
-from hrn_opt.web.ownership import Ownership
-from hrn_opt.web.signin import ASK_FOR_TOKEN, SignIn, root_of
+from hrn_opt.web.door.access import Access
+from hrn_opt.web.door.cookies import Cookies, CookieVisitor, new_visitor
+from hrn_opt.web.door.owners import Owners
+from hrn_opt.web.door.ownership import Ownership
+from hrn_opt.web.door.signin import ASK_FOR_TOKEN, SignIn, root_of
 
 # What supervisors, robots and browsers ask for before anybody has signed in.
 _OPEN = ("/healthz", "/readyz", "/version", "/signin", "/robots.txt", "/favicon.ico")

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from hrn_opt.web.bodies import JSON_BYTES
-from hrn_opt.web.guard import Guard
-from hrn_opt.web.requests import route_of
+from hrn_opt.web.door.bodies import JSON_BYTES
+from hrn_opt.web.door.guard import Guard
+from hrn_opt.web.door.requests import route_of
 
 
 def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts=1, more=(), **options):

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import uvicorn
 
-from hrn_opt.web.protocol import BACKLOG, AcceptFilter, ConnectionLimits, Room, filter_accept_log, protocol
+from hrn_opt.web.door.protocol import BACKLOG, AcceptFilter, ConnectionLimits, Room, filter_accept_log, protocol
 
 HURRIED = ConnectionLimits(
     most=60, most_per_address=50, header_s=1.0, body_grace_s=1.0, linger_s=1.0, idle_s=2, stall_s=1.5

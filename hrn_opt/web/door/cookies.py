@@ -10,8 +10,8 @@ from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from hrn_opt.web.access import Users
 from hrn_opt.web.asgi import Header, Scope
+from hrn_opt.web.door.access import Users
 
 _KEPT_S = 30 * 86_400
 _NAME = "hrn_opt"

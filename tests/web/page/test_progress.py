@@ -2,7 +2,7 @@
 
 from hrn_opt.serving.jobs import StageCost, StageDone
 from hrn_opt.types import Stage
-from hrn_opt.web.progress import Ticker, costs_html, idle, refused
+from hrn_opt.web.page.progress import Ticker, costs_html, idle, refused
 
 
 def done(stage, fraction, seconds, number=1):

@@ -11,8 +11,7 @@ from typing import Any
 from starlette.formparsers import MultiPartException
 
 from hrn_opt.errors import DiskFull
-from hrn_opt.web.folders import NO_ROOM, disk_full
-from hrn_opt.web.requests import (
+from hrn_opt.web.door.requests import (
     FETCHES_NOTHING,
     TOO_LARGE,
     App,
@@ -25,7 +24,8 @@ from hrn_opt.web.requests import (
     refuse,
     route_of,
 )
-from hrn_opt.web.uploads import Upload, Uploads
+from hrn_opt.web.door.uploads import Upload, Uploads
+from hrn_opt.web.folders import NO_ROOM, disk_full
 
 JSON_BYTES = 1_000_000  # of a request's parameters; photos come as forms
 _PASSED_OVER = 4  # times what is allowed; whoever sends more may find the line cut

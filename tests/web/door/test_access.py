@@ -6,8 +6,8 @@ import pytest
 
 from hrn_opt.cli import main
 from hrn_opt.errors import OptionInvalid
-from hrn_opt.web import access
-from hrn_opt.web.access import (
+from hrn_opt.web.door import access
+from hrn_opt.web.door.access import (
     Access,
     check_address,
     hash_password,

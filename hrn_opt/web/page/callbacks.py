@@ -39,11 +39,11 @@ from hrn_opt.serving.jobs import (
     Writing,
 )
 from hrn_opt.serving.models import Models
-from hrn_opt.web.progress import Ticker, costs_html, idle, refused
+from hrn_opt.web.page.progress import Ticker, costs_html, idle, refused
+from hrn_opt.web.page.updates import DOWNLOADS, SAME, FacesUpdate, ResultUpdate, RunUpdate, buttons
 from hrn_opt.web.runs import Runs, asker_of
 from hrn_opt.web.sessions import Sessions
 from hrn_opt.web.settings import ServingSettings
-from hrn_opt.web.updates import DOWNLOADS, SAME, FacesUpdate, ResultUpdate, RunUpdate, buttons
 from hrn_opt.web.words import language_of, say, say_advice, say_error
 
 log = logging.getLogger("hrn_opt.page")

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from hrn_opt.web.access import Access, hash_password, hash_token, read_tokens, read_users
-from hrn_opt.web.gate import Gate
-from hrn_opt.web.owners import Owners
+from hrn_opt.web.door.access import Access, hash_password, hash_token, read_tokens, read_users
+from hrn_opt.web.door.gate import Gate
+from hrn_opt.web.door.owners import Owners
 from tests.web.asking import Browser, asked
 
 ACCESS = Access(read_users(f"ada:{hash_password('x')}"), read_tokens(f"ci:{hash_token('secret')}"))
