@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -16,8 +17,11 @@ from hrn_opt.serving.jobs import Event, FacesMade, Job, MakeJob, StageDone
 from hrn_opt.serving.stop import Stop
 from hrn_opt.serving.worker import Worker
 from hrn_opt.web.asgi import REQUEST_ID, VISITOR, client_address
+from hrn_opt.web.folders import Quota
 from hrn_opt.web.watch.logs import RunRecord, log_run
 from hrn_opt.web.watch.metrics import Metrics
+
+_ROOM_BYTES = 20_000_000  # for the files of one photo; large textures and detail take more, most take less
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,17 @@ def asker_of(request: Request | gr.Request) -> Asker:
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs jobs as `Worker.run` does, and writes down what became of them."""
+    """Runs jobs as `Worker.run` does, where there is room for their files, and writes down what became of them."""
 
     worker: Worker
     metrics: Metrics
+    quota: Quota
 
     async def run(self, job: Job, asker: Asker, stop: Stop | None = None) -> AsyncGenerator[Event, None]:
-        """As `Worker.run`."""
+        """As `Worker.run`; raises DiskFull, too."""
         begun_s, made, outcome, error_name = time.monotonic(), 0, "stopped", ""
         try:
+            await asyncio.to_thread(self.quota.check, _ROOM_BYTES)
             async with aclosing(self.worker.run(job, asker.caller, stop)) as events:
                 async for event in events:
                     if isinstance(event, StageDone):

@@ -120,13 +120,12 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
         redoc_url=None,
         lifespan=lifespan,
     )
-    metrics = Metrics(worker)
-    runs = Runs(worker, metrics)
+    metrics, quota = Metrics(worker), Quota(folder, round(settings.most_disk_mb * 1e6))
+    runs = Runs(worker, metrics, quota)
     faces.add_to(app, runs, sessions)
     operations.add_to(app, worker, metrics)
     page = build_page(Callbacks(runs, _models(settings), sessions, settings))
     gradio = _mounted(app, page, settings)
-    uploads = Uploads(folder, Quota(folder, round(settings.most_disk_mb * 1e6)))
     gated = Gate(cast(App, app), settings.access, owners, settings.secret, bool(settings.embed_in))
     guarded = Guard(
         gated,
@@ -135,7 +134,7 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
         embed_in=settings.embed_in,
         root_path=settings.root_path,
         mcp=settings.mcp,
-        uploads=uploads,
+        uploads=Uploads(folder, quota),
     )
     return Served(RequestLog(guarded, metrics.request_ended), page, gradio)
 

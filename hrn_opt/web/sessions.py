@@ -36,14 +36,23 @@ class Sessions:
     """The runs and photos of every visitor, by session name; from any thread.
 
     root: a folder of their own.
-    kept_runs: how many of one session's latest ended runs stay on disk, so that a download just begun can end.
+    kept_runs: how many of one session's latest ended runs stay on disk.
+    download_s: how long each stays at least after its end, so that a download can end: a program may have dozens.
     sweep: tells what is old.
     """
 
-    def __init__(self, root: Path, kept_runs: int = 3, sweep: Sweep | None = None, owners: Owners | None = None):
+    def __init__(
+        self,
+        root: Path,
+        kept_runs: int = 3,
+        download_s: float = 300.0,
+        sweep: Sweep | None = None,
+        owners: Owners | None = None,
+    ):
         self._root = root
         self._owners = owners or Owners(root)
         self._kept_runs = kept_runs
+        self._download_s = download_s
         self._sweep = sweep or Sweep()
         self._runs: dict[str, list[Run]] = {}
         self._photos: dict[str, set[Path]] = {}  # folders: of uploads, and of what shows them
@@ -56,17 +65,17 @@ class Sessions:
         self._owners.make_public(self._spared)
 
     def begin(self, session: str, visitor: str = "") -> Run:
-        """A new run with an empty folder of its own; ended ones past `kept_runs` go, those at work never."""
+        """A new run with an empty folder of its own; older ones past `kept_runs` go, those at work never."""
         run = Run(self._root / secrets.token_urlsafe(16))
         _make(run.folder)
         self._owners.claim_folder(run.folder.name, visitor)
         with self._lock:
             runs = self._runs.setdefault(session, [])
-            ended = [one for one in runs if one.stop.is_set()]
+            ended = [one for one in runs if one.stop.has_been_set_for(self._download_s)]
             leaving = ended[: max(len(ended) - self._kept_runs + 1, 0)]  # the new one will be among the kept
             self._runs[session] = [*(one for one in runs if one not in leaving), run]
         for old in leaving:
-            _end_run(old)
+            self._end_run(old)
         return run
 
     def new_folder(self, session: str, visitor: str = "") -> Path:
@@ -99,7 +108,7 @@ class Sessions:
             folders.discard(folder)
             if not folders:
                 self._photos.pop(session, None)
-        shutil.rmtree(folder, ignore_errors=True)
+        self._delete(folder)
 
     def end(self, session: str) -> None:
         """Stops the session's runs and deletes what they made and the photos that nobody else holds."""
@@ -107,9 +116,9 @@ class Sessions:
             runs = self._runs.pop(session, [])
             photos = self._photos.pop(session, set()).difference(*self._photos.values())
         for run in runs:
-            _end_run(run)
+            self._end_run(run)
         for folder in photos:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._delete(folder)
 
     def sweep(self, kept_s: float) -> int:
         """How many folders and files below the root were deleted, as earlier sweeps saw no change for `kept_s`."""
@@ -117,7 +126,7 @@ class Sessions:
         stale = self._sweep.unchanged(present, kept_s)
         for path in stale:
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+                self._delete(path)
             else:
                 path.unlink(missing_ok=True)
         with self._lock:
@@ -126,9 +135,17 @@ class Sessions:
                 for session, runs in self._runs.items()
             }
             self._runs = {session: runs for session, runs in kept.items() if runs}
-            photos = {session: folders - stale for session, folders in self._photos.items()}
+            photos = {session: set(filter(Path.exists, folders)) for session, folders in self._photos.items()}
             self._photos = {session: folders for session, folders in photos.items() if folders}
         return len(stale)
+
+    def _end_run(self, run: Run) -> None:
+        run.stop.set()
+        self._delete(run.folder)
+
+    def _delete(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._owners.forget_folder(folder.name)
 
 
 class Sweeper:
@@ -175,8 +192,3 @@ def _make(folder: Path) -> None:
         if error.errno in NO_ROOM:
             raise disk_full() from error
         raise
-
-
-def _end_run(run: Run) -> None:
-    run.stop.set()
-    shutil.rmtree(run.folder, ignore_errors=True)

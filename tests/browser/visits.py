@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def serving(temporary, *flags, **variables):
         [sys.executable, "app.py", "--port", str(port), *flags], cwd=ROOT, env=environment, stdout=log, stderr=log
     )
     try:
-        _wait_for_port(port, process, Path(log.name))
+        _wait_until_it_serves(port, process, Path(log.name))
         yield Served(f"http://127.0.0.1:{port}", temporary, psutil.Process(process.pid))
         process.send_signal(signal.SIGTERM)
         assert process.wait(GIVES_UP_AFTER_S) == 0, "the server did not end well when told to"
@@ -54,11 +55,13 @@ def serving(temporary, *flags, **variables):
         log.close()
 
 
-def _wait_for_port(port, process, log_path):
+def _wait_until_it_serves(port, process, log_path):
+    """Its port is open before: whoever comes early waits there."""
     until = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < until and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+        with suppress(OSError), closing(HTTPConnection("127.0.0.1", port, timeout=STARTS_WITHIN_S)) as connection:
+            connection.request("GET", "/healthz")
+            if connection.getresponse().status == 200:
                 return
         time.sleep(0.2)
     pytest.fail(f"app.py did not serve:\n{log_path.read_text()}")

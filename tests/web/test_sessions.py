@@ -31,7 +31,7 @@ def test_end_stops_and_deletes_only_that_session(tmp_path):
 
 
 def test_only_the_latest_ended_runs_stay(tmp_path):
-    sessions = Sessions(tmp_path, kept_runs=2)
+    sessions = Sessions(tmp_path, kept_runs=2, download_s=0)
     runs = []
     for _ in range(4):
         runs.append(sessions.begin("a"))
@@ -40,7 +40,7 @@ def test_only_the_latest_ended_runs_stay(tmp_path):
 
 
 def test_a_run_at_work_is_never_ended_by_a_newer_one(tmp_path):
-    sessions = Sessions(tmp_path, kept_runs=2)
+    sessions = Sessions(tmp_path, kept_runs=2, download_s=0)
     runs = [sessions.begin("a") for _ in range(8)]
     assert all(run.folder.is_dir() and not run.stop.is_set() for run in runs)
     for run in runs[:-1]:
@@ -155,3 +155,12 @@ def test_a_room_goes_with_its_session(tmp_path):
     assert mine != other and mine.stat().st_mode & 0o077 == 0
     sessions.end("me")
     assert not mine.exists() and other.is_dir()
+
+
+def test_a_run_that_has_just_ended_stays_for_its_download(tmp_path):
+    sessions = Sessions(tmp_path, kept_runs=1, download_s=3600)
+    runs = [sessions.begin("a") for _ in range(4)]
+    for run in runs:
+        run.stop.set()
+    sessions.begin("a")
+    assert all(run.folder.is_dir() for run in runs)

@@ -23,6 +23,8 @@ _STATUS: dict[type[HrnOptError], int] = {
     errors.QueueFull: 429,
     errors.DeadlinePassed: 504,
     errors.OutputUnwritable: 507,
+    errors.DiskFull: 507,
+    errors.OutOfMemory: 503,
     errors.InternalError: 500,
     HrnOptError: 503,
 }
