@@ -16,6 +16,7 @@ import sys
 import types
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from hrn_opt.hrn.frames import DETAIL_CROP_PX, UV_PX
 from hrn_opt.hrn.loading import offload
 from hrn_opt.hrn.loading.memory_plan import plan_for
 from hrn_opt.hrn.pack.prepared import PreparedPack
-from hrn_opt.hrn.pack.published import HARMLESS_GLOBALS, WEIGHTS
+from hrn_opt.hrn.pack.published import WEIGHTS
 from hrn_opt.hrn.texture.fit import fit_texture, rendering_of
 
 # What the published code imports beyond this project's requirements: the extras dev and oracle.
@@ -38,6 +39,15 @@ PACKAGE = "modelscope.models.cv.face_reconstruction"
 
 NVDIFFRAST_STAND_IN = "nvdiffrast's renderer by this project's own rasteriser"
 PYTORCH3D_STAND_IN = "PyTorch3D's rasteriser by its one answer to the one layout it is asked for, kept"
+
+# What torch's own reader is told to let pass: plain NumPy numbers among a checkpoint's leftovers.
+_HARMLESS_GLOBALS: list[Any] = [
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "bool")),
+]
 
 
 class Step(enum.Enum):
@@ -200,7 +210,7 @@ class OfficialModel:
         finally:
             nn.Module.to = to
         model.set_device(self.device)
-        with torch.serialization.safe_globals(HARMLESS_GLOBALS):  # the published torch loaded these without asking
+        with torch.serialization.safe_globals(_HARMLESS_GLOBALS):  # the published torch loaded these without asking
             model.setup(str(published / WEIGHTS))
         model.parallelize()
         model.eval()

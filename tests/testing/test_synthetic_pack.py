@@ -12,6 +12,7 @@ from hrn_opt.hrn.find.landmarks import BoxRegressor
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.pack import published
+from hrn_opt.hrn.pack.checkpoint import load_checkpoint
 from hrn_opt.hrn.pack.prepared import open_prepared
 from testing.synthetic_pack import networks
 from testing.synthetic_pack.pack import SIZES, write_pack
@@ -25,8 +26,8 @@ def test_a_seed_gives_the_same_pack_again_and_another_seed_another(published_pac
     }
     for path in ("assets/BFM_model_front.mat", "assets/bfm_uvs2.npy", "assets/bfm_tex_mean2.npy", "segment_face.pb"):
         assert (again / path).read_bytes() == (published_pack / path).read_bytes()
-    same = published.load_checkpoint(again / published.WEIGHTS)["net_recon"]
-    for name, value in published.load_checkpoint(published_pack / published.WEIGHTS)["net_recon"].items():
+    same = load_checkpoint(again / published.WEIGHTS)["net_recon"]
+    for name, value in load_checkpoint(published_pack / published.WEIGHTS)["net_recon"].items():
         assert torch.equal(value, same[name]), name
     digest = lambda folder: hashlib.sha256((folder / published.MORPHABLE_MODEL).read_bytes()).digest()  # noqa: E731
     assert digest(again) != digest(other)

@@ -29,6 +29,7 @@ from hrn_opt.errors import OutputUnwritable, PackError
 from hrn_opt.hrn.pack import prepared
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.assets import read_assets
+from hrn_opt.hrn.pack.checkpoint import load_checkpoint
 from hrn_opt.hrn.pack.home import MANIFEST
 from hrn_opt.hrn.pack.networks import NETWORKS, NetworkSpec
 
@@ -102,7 +103,7 @@ def _network_tensors(report: pack.PackReport) -> dict[str, Tensor]:
     for file in dict.fromkeys(spec.file for spec in NETWORKS.values()):
         if file not in report.sizes:
             continue
-        checkpoint = pack.load_checkpoint(report.folder / file)
+        checkpoint = load_checkpoint(report.folder / file)
         for name, spec in NETWORKS.items():
             if spec.file == file:
                 tensors |= _converted(name, spec, checkpoint)

@@ -1,7 +1,6 @@
-"""The published pack of HRN (ModelScope iic/cv_resnet50_face-reconstruction): its files, and how its pickles are read.
+"""The published pack of HRN (ModelScope iic/cv_resnet50_face-reconstruction): its files, and what they must hold.
 
-Nothing here is trusted: pickles are read as weights only, and whatever is missing, cut off or another model's is said
-in one sentence.
+Nothing here is trusted: whatever is missing, cut off or another model's is said in one sentence.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
@@ -65,15 +62,6 @@ FILES: Mapping[str, Part] = {
     MASK_GRAPH: Part.MASK,
 }
 
-# Checkpoints hold training leftovers beside the weights; plain NumPy numbers among them are harmless to read.
-HARMLESS_GLOBALS: list[Any] = [
-    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    *((np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "bool")),
-]
-
 
 @dataclass(frozen=True)
 class PackReport:
@@ -119,26 +107,6 @@ def verify(folder: Path, *, whole: bool = False) -> PackReport:
 
 def _listed(paths: list[str]) -> str:
     return f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'}"
-
-
-def load_checkpoint(path: Path) -> dict[Any, Any]:
-    """What a checkpoint holds: tensors on the CPU, mapped from the file where its format allows it.
-
-    Nothing in the file is run: a pickle that holds more than tensors and plain values is refused.
-    """
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    try:
-        with torch.serialization.safe_globals(HARMLESS_GLOBALS):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    # A damaged pickle can raise anything at all: KeyError, struct.error, EOFError, …
-    except Exception as error:
-        if "Weights only load failed" in str(error):
-            raise PackDamaged(f"{path.name} holds more than weights, so it was not loaded; {REMEDY}.") from error
-        raise PackDamaged(f"{path.name} is truncated or damaged; {REMEDY}.") from error
-    if not isinstance(content, dict):
-        raise PackDamaged(f"{path.name} holds no named weights; {REMEDY}.")
-    return content
 
 
 def section(checkpoint: Mapping[Any, Any], key: str | None, file_name: str) -> Mapping[str, Tensor]:

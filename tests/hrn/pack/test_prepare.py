@@ -20,6 +20,7 @@ from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
 from hrn_opt.hrn.pack import home, prepared
 from hrn_opt.hrn.pack import prepare as prepare_module
 from hrn_opt.hrn.pack import published as pack
+from hrn_opt.hrn.pack.checkpoint import load_checkpoint
 from hrn_opt.hrn.pack.matfile import read_mat
 from hrn_opt.hrn.pack.prepare import prepare
 from hrn_opt.hrn.pack.prepared import open_prepared
@@ -176,7 +177,7 @@ def test_a_copy_with_other_times_is_known_by_its_hashes(published_pack, linked_p
 
 
 def test_a_changed_file_is_warned_of_and_taken_up(linked_pack, own_pack):
-    checkpoint = pack.load_checkpoint(linked_pack / pack.WEIGHTS)
+    checkpoint = load_checkpoint(linked_pack / pack.WEIGHTS)
     checkpoint["alpha"] += 0.5
     (linked_pack / pack.WEIGHTS).unlink()
     torch.save(checkpoint, linked_pack / pack.WEIGHTS)
