@@ -36,7 +36,10 @@ def main(arguments: Sequence[str]) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     prepared = fetch(options.source, options.to, progress=_tell)
     say(f"HRN is ready in {prepared}", sys.stdout)
-    if not open_prepared(prepared).has_detectors:
+    opened = open_prepared(prepared)
+    for path, why in opened.manifest.notes.items():
+        say(f"Left out: {path}. {why}", sys.stdout)
+    if not opened.has_detectors:
         say("The pack has no detectors: faces cannot be found with it, landmarks must be given.", sys.stdout)
     return 0
 

@@ -87,13 +87,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """All operations in the file's order.
-
-    finished: whether the closing version record is there; a file that was cut between two nodes lacks it.
-    """
+    """All operations in the file's order."""
 
     nodes: tuple[Node, ...]
-    finished: bool
     file_name: str
 
 
@@ -114,12 +110,11 @@ def parse_graph(content: bytes, file_name: str = "the graph") -> Graph:
     """The graph in `content`; PackDamaged where the bytes are none."""
     if not content:
         raise PackDamaged(f"{file_name} is empty; fetch the pack again.")
-    nodes, finished = [], False
+    nodes = []
     try:
         for field in wire.read_fields(memoryview(content)):
             if field.number == 1:
                 nodes.append(_node(wire.message(field)))
-            finished = finished or field.number == 4
             if len(nodes) > MAX_NODES:
                 raise wire.WireError(f"over {MAX_NODES} nodes")
     except ValueError as error:  # WireError, text that is no UTF-8, a tensor that does not fit its shape
@@ -127,7 +122,7 @@ def parse_graph(content: bytes, file_name: str = "the graph") -> Graph:
         raise PackDamaged(f"{file_name} is no whole TensorFlow graph ({reason}); fetch the pack again.") from error
     if not nodes:
         raise PackDamaged(f"{file_name} holds no operations; fetch the pack again.")
-    return Graph(tuple(nodes), finished, file_name)
+    return Graph(tuple(nodes), file_name)
 
 
 def _node(view: memoryview) -> Node:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hrn_opt.errors import PackDamaged, PackForeign
+from hrn_opt.errors import PackForeign
 from hrn_opt.tfgraph.graphdef import Attribute, Graph, read_graph
 from hrn_opt.tfgraph.program import Argument, Constant, Program, Setting, compile_graph, reference
 
@@ -111,14 +111,10 @@ def _checked_input(graph: Graph) -> str:
     """The input's name, after making sure that the graph has the published interface."""
     names = {node.name for node in graph.nodes}
     missing = [name for name in (INPUT_NAME, OUTPUT_NAME) if name not in names]
-    if missing and not graph.finished:
-        raise PackDamaged(
-            f"{graph.file_name} is cut short: it has no {' and no '.join(missing)}. Fetch the pack again."
-        )
     if missing:
         raise PackForeign(
-            f"{graph.file_name} belongs to another model: it has no {' and no '.join(missing)}, but takes "
-            f"{_listed(_placeholders(graph))} and ends in {_listed(_ends(graph))}. HRN's own file is in the pack "
+            f"{graph.file_name} belongs to another model, or is cut short: it has no {' and no '.join(missing)}, but "
+            f"takes {_listed(_placeholders(graph))} and ends in {_listed(_ends(graph))}. HRN's own file is in the pack "
             "iic/cv_resnet50_face-reconstruction."
         )
     shape = next(node.attributes.get("shape") for node in graph.nodes if node.name == INPUT_NAME)

@@ -16,10 +16,11 @@ from tests.tfgraph.stored import DATA, program_of
 
 
 @pytest.mark.parametrize("name", ["unet", "written", "deeplab"])
-def test_file_cut_anywhere_is_damaged(name):
+def test_file_cut_anywhere_is_refused(name):
+    """Between two operations a cut cannot be told from another model's end: real files may lack a closing record."""
     content = (DATA / f"{name}.pb").read_bytes()
     for percent in range(100):
-        with pytest.raises(PackDamaged, match=r"the graph.*etch the pack again"):
+        with pytest.raises(PackError, match=r"the graph.*(etch the pack again|or is cut short)"):
             GraphNetwork(parse_graph(content[: len(content) * percent // 100]))
 
 

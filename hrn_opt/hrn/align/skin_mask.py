@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
-from hrn_opt.tfgraph import GraphNetwork, GraphUnsupported
+from hrn_opt.errors import PackDamaged, PackError, PackForeign
+from hrn_opt.tfgraph import GraphNetwork
 from hrn_opt.tfgraph.network import INPUT_NAME, OUTPUT_NAME, SIZE_PX
 
 JAW, BROWS, CHIN = slice(0, 17), slice(17, 27), 8  # of the 68 points, as iBUG numbers them
@@ -87,22 +87,25 @@ class SkinMask:
         self.source: Source = "graph" if network else "onnx" if onnx else "outline"
 
     @classmethod
-    def open(cls, graph: Path, onnx: Path) -> SkinMask:
+    def open(cls, graph: Path, onnx: Path, refusal: str = "") -> SkinMask:
         """The best route that the files, which need not be there, allow; its network is on the CPU in float32.
 
-        Files that are damaged or another model's raise PackDamaged or PackForeign, rather than to be passed over. A
-        missing file, unknown operations and a missing onnxruntime lead to the next route, and `note` says so.
+        Whatever is wrong with one, or missing, leads to the next route, and `note` says what it was.
+
+        refusal: why the graph is not there, where that is known.
         """
         try:
             return cls(GraphNetwork.from_file(graph), None, "")
-        except (PackIncomplete, GraphUnsupported) as error:
-            reason = str(error)
+        except PackError as error:
+            reason = refusal or str(error)
         if not onnx.exists():
             return cls(None, None, f"{reason} There is no {onnx.name}.")
         try:
             return cls(None, OnnxMask(onnx), reason)
         except ImportError:
             return cls(None, None, f"{reason} {onnx.name} is there, but onnxruntime is not installed.")
+        except PackError as error:
+            return cls(None, None, f"{reason} {error}")
 
     def __call__(self, image_rgb: Tensor, landmarks_xy: Tensor) -> MaskResult:
         """The mask of one aligned crop, on the crop's device.

@@ -14,6 +14,7 @@ from hrn_opt.hrn.frames import DEFORMATION_PX
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.pack.networks import FIND_NETWORKS, NETWORKS
 from hrn_opt.hrn.pack.prepared import MASK, ONNX_MASK, PreparedPack
+from hrn_opt.hrn.pack.published import MASK_GRAPH
 from hrn_opt.hrn.shape.morphable import MorphableModel
 from hrn_opt.hrn.stages import Assets
 from hrn_opt.hrn.uv import OfficialUVRaster, vertex_sampler
@@ -60,7 +61,7 @@ def load_box_regressor(pack: PreparedPack) -> BoxRegressor:
 
 def open_skin_mask(pack: PreparedPack) -> SkinMask:
     """The best route to a skin mask that the pack and this installation allow, on the CPU."""
-    return SkinMask.open(pack.folder / MASK, pack.folder / ONNX_MASK)
+    return SkinMask.open(pack.folder / MASK, pack.folder / ONNX_MASK, pack.manifest.notes.get(MASK_GRAPH, ""))
 
 
 def load_skin_mask(pack: PreparedPack, device: torch.device) -> SkinMask:

@@ -44,7 +44,7 @@ def fetch(source: str | None, home: Path, *, progress: Progress | None = None) -
             # Something in it is missing or broken: the hub's own hashes say what to fetch anew.
             _rename(published, home / PARTIAL)
     _download(source, home / PARTIAL, _part_of(tell, 0.0, 0.8))
-    pack.verify(home / PARTIAL, whole=True)
+    pack.verify(home / PARTIAL)
     _rename(home / PARTIAL, published)
     return prepare(published, home / PREPARED, progress=on_preparing)
 

@@ -32,6 +32,7 @@ from hrn_opt.hrn.pack.assets import read_assets
 from hrn_opt.hrn.pack.checkpoint import load_checkpoint
 from hrn_opt.hrn.pack.home import MANIFEST
 from hrn_opt.hrn.pack.networks import NETWORKS, NetworkSpec
+from hrn_opt.hrn.pack.optional import refused_files
 
 Progress = Callable[[str, float], None]  # what is being done, and the fraction 0..1 done before it
 
@@ -57,58 +58,86 @@ def prepare(published: Path, folder: Path, *, progress: Progress | None = None) 
             if _hashes(known) == _hashes(sources):
                 _remember(sources, folder)
                 return folder
-        tensors = _tensors(report, tell)
+        made = _made(report, tell)
         tell("Writing", 0.8)
         sources = _fingerprints(report)
         _warn_of_changes(known, sources)
         with _appearing_whole(folder) as partial:
-            _write(tensors, report, sources, partial)
+            _write(made, report, sources, partial)
     tell("Prepared", 1.0)
     return folder
 
 
-def _tensors(report: pack.PackReport, tell: Progress) -> dict[str, Tensor]:
-    """Everything that the prepared pack's one file holds; an error when any file of the pack is not as it should be."""
-    pack.check_kept_files(report)
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """What the prepared pack will hold.
+
+    tensors: of its one file.
+    notes: why optional files are left out, by their path in the published pack.
+    """
+
+    tensors: dict[str, Tensor]
+    notes: dict[str, str]
+
+    def can_find(self, report: pack.PackReport) -> bool:
+        return report.can_find and not any(pack.FILES[path] is pack.Part.FIND for path in self.notes)
+
+
+def _made(report: pack.PackReport, tell: Progress) -> _Made:
+    """An error when any file that the texture needs is not as it should be; optional ones are left out."""
+    notes = refused_files(report)
     tell("Folding the networks", 0.3)
-    networks = _network_tensors(report)
+    networks = _network_tensors(report, notes)
     tell("Bringing the face model into shape", 0.6)
-    return networks | _as_tensors(read_assets(report.folder))
+    return _Made(networks | _as_tensors(read_assets(report.folder)), notes)
 
 
 def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
-def _write(
-    tensors: dict[str, Tensor], report: pack.PackReport, sources: Mapping[str, dict[str, Any]], folder: Path
-) -> None:
+def _write(made: _Made, report: pack.PackReport, sources: Mapping[str, dict[str, Any]], folder: Path) -> None:
     """The prepared files into an empty folder, all on the disk before the manifest is written."""
-    save_file(tensors, folder / prepared.TENSORS)
+    save_file(made.tensors, folder / prepared.TENSORS)
     (folder / prepared.TENSORS).chmod(0o644)  # it comes out private, and may be served to another user
     for source, name in prepared.COPIES.items():
-        if source in report.sizes:
+        if source in report.sizes and source not in made.notes:
             shutil.copyfile(report.folder / source, folder / name)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     for name in sizes:
         _flush(folder / name)
-    prepared.Manifest(hrn_opt.__version__, report.can_find, sizes, sources).write(folder)
+    prepared.Manifest(hrn_opt.__version__, made.can_find(report), sizes, sources, made.notes).write(folder)
     _flush(folder / MANIFEST)
     _flush(folder)
 
 
-def _network_tensors(report: pack.PackReport) -> dict[str, Tensor]:
-    """Every tensor of every network whose checkpoint is there, under its name; and the two trained gains."""
+def _network_tensors(report: pack.PackReport, notes: dict[str, str]) -> dict[str, Tensor]:
+    """Every tensor of every network whose checkpoint is there, under its name; and the two trained gains.
+
+    notes: gets the reason for each optional checkpoint that cannot be used.
+    """
     tensors: dict[str, Tensor] = {}
     for file in dict.fromkeys(spec.file for spec in NETWORKS.values()):
         if file not in report.sizes:
             continue
-        checkpoint = load_checkpoint(report.folder / file)
-        for name, spec in NETWORKS.items():
-            if spec.file == file:
-                tensors |= _converted(name, spec, checkpoint)
-        if file == pack.WEIGHTS:
-            tensors |= {name: pack.scalar(checkpoint, name, file).clone() for name in ("alpha", "beta")}
+        try:
+            tensors |= _tensors_in(report.folder / file, file)
+        except PackError as error:
+            if pack.FILES[file] is pack.Part.RECONSTRUCT:
+                raise
+            notes[file] = str(error)
+    return tensors
+
+
+def _tensors_in(path: Path, file: str) -> dict[str, Tensor]:
+    """Those of the networks in one checkpoint. file: its path in the pack."""
+    checkpoint = load_checkpoint(path)
+    tensors: dict[str, Tensor] = {}
+    for name, spec in NETWORKS.items():
+        if spec.file == file:
+            tensors |= _converted(name, spec, checkpoint)
+    if file == pack.WEIGHTS:
+        tensors |= {name: pack.scalar(checkpoint, name, file).clone() for name in ("alpha", "beta")}
     return tensors
 
 

@@ -19,7 +19,7 @@ from hrn_opt.hrn.pack import published
 from hrn_opt.hrn.pack.home import MANIFEST
 from hrn_opt.program import FETCH
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 TENSORS = "hrn.safetensors"
 FAN = "fan.torchscript.zip"
 MASK = published.MASK_GRAPH
@@ -38,12 +38,14 @@ class Manifest:
     has_detectors: whether faces can be found with it.
     files: bytes of each file beside the manifest.
     sources: of each published file {"size", "mtime_ns", "sha256"}.
+    notes: why optional files of the published pack were left out, by their path there.
     """
 
     created_by: str
     has_detectors: bool
     files: Mapping[str, int]
     sources: Mapping[str, Mapping[str, int | str]]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """The manifest into a folder, whole or not at all."""

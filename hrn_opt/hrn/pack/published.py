@@ -5,7 +5,6 @@ Nothing here is trusted: whatever is missing, cut off or another model's is said
 
 from __future__ import annotations
 
-import contextlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -133,14 +132,6 @@ def scalar(checkpoint: Mapping[Any, Any], key: str, file_name: str) -> Tensor:
     return value.detach().reshape(1).float()
 
 
-def check_kept_files(report: PackReport) -> None:
-    """An error when a file that is kept as published, the landmark network or the mask's graph, cannot be used."""
-    if FAN_ARCHIVE in report.sizes:
-        check_archive(report.folder / FAN_ARCHIVE)
-    if MASK_GRAPH in report.sizes:
-        check_mask_graph(report.folder / MASK_GRAPH)
-
-
 def check_archive(path: Path) -> None:
     """An error unless the file is a whole TorchScript archive."""
     try:
@@ -153,13 +144,3 @@ def check_archive(path: Path) -> None:
         raise PackDamaged(f"{path.name} is damaged at {damaged}; {REMEDY}.")
     if not is_script:
         raise PackForeign(f"{path.name} is no TorchScript archive; {REMEDY}.")
-
-
-def check_mask_graph(path: Path) -> None:
-    """An error when the skin mask's graph is damaged or not HRN's; the head model ships another under the same name."""
-    # Not needed to know the pack's files, and several times as much code to import as this module.
-    from hrn_opt.tfgraph import GraphNetwork, GraphUnsupported
-
-    # A whole graph with operations we lack is no fault of the pack: another mask stands in, and the result says so.
-    with contextlib.suppress(GraphUnsupported):
-        GraphNetwork.from_file(path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrn_opt.errors import PackDamaged, PackForeign
+from hrn_opt.errors import PackDamaged
 from hrn_opt.hrn.align.skin_mask import MaskResult, OnnxMask, SkinMask, outline_mask
 
 DATA = Path(__file__).parents[2] / "data" / "mask"
@@ -85,12 +85,13 @@ def test_outline_without_onnxruntime(tmp_path, masks, landmarks, monkeypatch):
     assert result.source == "outline" and "onnxruntime is not installed" in result.note
 
 
-def test_foreign_and_damaged_graphs_are_not_passed_over(tmp_path):
-    with pytest.raises(PackForeign, match="head_alpha"):
-        open_mask(pack(tmp_path, "foreign.pb", "unet.onnx"))
+def test_a_foreign_or_damaged_graph_leads_to_the_next_route_and_is_told_of(tmp_path):
+    assert "head_alpha" in open_mask(pack(tmp_path, "foreign.pb")).note
     (tmp_path / "segment_face.pb").write_bytes((DATA / "unet.pb").read_bytes()[:-40])
-    with pytest.raises(PackDamaged):
-        open_mask(tmp_path)
+    (tmp_path / "segment_face.onnx").write_bytes(b"no model")
+    mask = open_mask(tmp_path)
+    assert mask.source == "outline" and "cut short" in mask.note
+    assert SkinMask.open(tmp_path / "gone.pb", tmp_path / "gone.onnx", "It was refused.").note.startswith("It was ref")
 
 
 def test_damaged_onnx_is_named(tmp_path):

@@ -125,11 +125,18 @@ def test_what_is_lost_or_damaged_is_fetched_anew(hub, offered, tmp_path, monkeyp
     assert_same_files(home / "published", offered)
 
 
-def test_a_repository_that_lacks_a_file_is_incomplete(hub, offered, tmp_path, prepared_from):
-    (offered / pack.MASK_GRAPH).unlink()
-    with pytest.raises(PackIncomplete, match=r"segment_face\.pb is missing"):
+def test_a_repository_that_lacks_what_the_texture_needs_is_incomplete(hub, offered, tmp_path, prepared_from):
+    (offered / pack.RETOUCH_WEIGHTS).unlink()
+    with pytest.raises(PackIncomplete, match=r"de_retouching_model\.pth is missing"):
         fetch.fetch(hub.endpoint, tmp_path / "home")
     assert not (tmp_path / "home" / "published").exists() and not prepared_from
+
+
+@pytest.mark.parametrize("path", [path for path, part in pack.FILES.items() if part is not pack.Part.RECONSTRUCT])
+def test_a_repository_may_lack_what_is_optional(hub, offered, tmp_path, prepared_from, path):
+    (offered / path).unlink()
+    fetch.fetch(hub.endpoint, tmp_path / "home")
+    assert len(prepared_from) == 1
 
 
 def test_an_unknown_model_says_so_in_one_sentence(hub, tmp_path, monkeypatch):

@@ -156,7 +156,7 @@ def test_nothing_is_done_twice(published_pack, own_pack, monkeypatch):
     def never(*_):
         raise AssertionError("prepared again")
 
-    monkeypatch.setattr(prepare_module, "_tensors", never)
+    monkeypatch.setattr(prepare_module, "_made", never)
     manifest = (own_pack / home.MANIFEST).stat()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -166,7 +166,7 @@ def test_nothing_is_done_twice(published_pack, own_pack, monkeypatch):
 
 
 def test_a_copy_with_other_times_is_known_by_its_hashes(published_pack, linked_pack, own_pack, monkeypatch):
-    monkeypatch.setattr(prepare_module, "_tensors", None)
+    monkeypatch.setattr(prepare_module, "_made", None)
     (linked_pack / pack.BOX_REGRESSOR).unlink()
     shutil.copy(published_pack / pack.BOX_REGRESSOR, linked_pack / pack.BOX_REGRESSOR)
     os.utime(linked_pack / pack.BOX_REGRESSOR, (1, 1))
