@@ -29,6 +29,7 @@ PACKAGES = {
     "accelerate": "hrn",
     "filelock": "hrn",
     "modelscope": "hrn",
+    "modelscope-hub": "hrn",
 }
 _USED_BY = {"web": "the page", "hrn": "HRN"}
 CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"

@@ -12,6 +12,7 @@ from hrn_opt.cli.terminal import run_command, say
 from hrn_opt.hrn.pack.fetch import SOURCE_VARIABLE, fetch
 from hrn_opt.hrn.pack.home import default_folder
 from hrn_opt.hrn.pack.prepared import open_prepared
+from hrn_opt.hrn.pack.published import REVISIONS
 from hrn_opt.program import FETCH
 
 
@@ -24,17 +25,21 @@ def main(arguments: Sequence[str]) -> int:
         dest="source",
         default=os.environ.get(SOURCE_VARIABLE) or None,
         metavar="MIRROR_OR_FOLDER",
-        help=f"a ModelScope mirror's address, or a folder with the pack (default: ${SOURCE_VARIABLE}, else the hub)",
+        help="a ModelScope mirror's address, or a folder with the pack, in ModelScope's layout or another "
+        f"(default: ${SOURCE_VARIABLE}, else the hub)",
     )
     parser.add_argument(
         "--to", type=Path, default=default_folder(), metavar="DIR", help="where packs live (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--revision", metavar="NAME", help=f"of the hub's pack (default: {REVISIONS[0]}, else {REVISIONS[1]})"
     )
     options = parser.parse_args(arguments)
     return run_command(lambda: _fetch(options))
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    prepared = fetch(options.source, options.to, progress=_tell)
+    prepared = fetch(options.source, options.to, revision=options.revision, progress=_tell)
     say(f"HRN is ready in {prepared}", sys.stdout)
     opened = open_prepared(prepared)
     for path, why in opened.manifest.notes.items():

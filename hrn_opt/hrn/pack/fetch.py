@@ -8,45 +8,91 @@ run again; until it is whole it is called `published.partial`.
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from hrn_opt.errors import OutputUnwritable, PackDownloadFailed, PackError
+from hrn_opt.errors import OutputUnwritable, PackDownloadFailed, PackError, PackForeign, PackIncomplete
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.home import HOME_VARIABLE, PARTIAL, PREPARED, PUBLISHED
+from hrn_opt.hrn.pack.layouts import as_published
 from hrn_opt.hrn.pack.prepare import Progress, prepare
+
+log = logging.getLogger(__name__)
 
 SOURCE_VARIABLE = "HRN_OPT_PACK_SOURCE"
 # What is downloaded, to tell how much is done: the published pack without the depth net.
-DOWNLOAD_BYTES = 1_120_000_000
+DOWNLOAD_BYTES = 1_170_000_000
+_REVISION_FILE = "revision.txt"  # beside the files as downloaded
 _SHOWN_REASON_CHARACTERS = 120
 _DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM))
 
 
-def fetch(source: str | None, home: Path, *, progress: Progress | None = None) -> Path:
+def fetch(source: str | None, home: Path, *, revision: str | None = None, progress: Progress | None = None) -> Path:
     """The prepared pack's folder below `home`, made from a hub's pack or from a folder's.
 
     source: None for the ModelScope hub, the http(s) address of a mirror, or the folder of a pack already on disk,
     which may lack the files for finding faces.
+    revision: of the hub's pack; None for the first of `published.REVISIONS` that is there and is HRN.
     progress: called with what is being done and the fraction 0..1 of the whole that is done.
     """
     tell = progress or (lambda _step, _fraction: None)
     if source is not None and not source.startswith(("http://", "https://")):
-        return prepare(Path(source).expanduser(), home / PREPARED, progress=tell)
+        with as_published(Path(source).expanduser()) as folder:
+            return prepare(folder, home / PREPARED, progress=tell)
     published = home / PUBLISHED
     on_preparing = _part_of(tell, 0.8, 1.0)
     if published.is_dir():
         try:
             pack.verify(published, whole=True)
-            return prepare(published, home / PREPARED, progress=on_preparing)
+            if revision in (None, _revision_in(published)):
+                return prepare(published, home / PREPARED, progress=on_preparing)
         except PackError:
-            # Something in it is missing or broken: the hub's own hashes say what to fetch anew.
-            _rename(published, home / PARTIAL)
-    _download(source, home / PARTIAL, _part_of(tell, 0.0, 0.8))
-    pack.verify(home / PARTIAL)
-    _rename(home / PARTIAL, published)
-    return prepare(published, home / PREPARED, progress=on_preparing)
+            pass
+        # Something in it is missing, broken, or of another revision: the hub's own hashes say what to fetch anew.
+        _rename(published, home / PARTIAL)
+    for number, one in enumerate(last := (revision,) if revision else pack.REVISIONS, 1):
+        try:
+            _download(source, home / PARTIAL, one, _part_of(tell, 0.0, 0.8))
+            pack.verify(home / PARTIAL)
+            _remember_revision(home / PARTIAL, one)
+            _rename(home / PARTIAL, published)
+            return prepare(published, home / PREPARED, progress=on_preparing)
+        except (PackDownloadFailed, PackIncomplete, PackForeign) as error:
+            if number == len(last) or not _another_may_do(error):
+                raise
+            log.warning("Revision %s will not do (%s); trying the next", one, error)
+            if published.is_dir():
+                _rename(published, home / PARTIAL)
+    raise AssertionError("the last revision returns or raises")
+
+
+def _another_may_do(error: PackError) -> bool:
+    """Whether another revision may have what this one lacks; a network that fails lacks it for all."""
+    from modelscope_hub.errors import NotExistError, NotFoundError
+
+    cause: BaseException | None = error
+    while cause is not None:  # the hub's client wraps its own error in one of requests'
+        if isinstance(cause, (NotExistError, NotFoundError)):
+            return True
+        cause = cause.__cause__
+    return not isinstance(error, PackDownloadFailed)
+
+
+def _revision_in(folder: Path) -> str:
+    """The hub's revision that the folder was fetched from; "" where nothing says so."""
+    try:
+        return (folder / _REVISION_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _remember_revision(folder: Path, revision: str) -> None:
+    try:
+        (folder / _REVISION_FILE).write_text(f"{revision}\n", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def _part_of(tell: Progress, start: float, stop: float) -> Progress:
@@ -61,7 +107,7 @@ def _rename(old: Path, new: Path) -> None:
         raise OutputUnwritable(f"{old} cannot be renamed to {new.name} ({error.strerror}); remove {new}.") from error
 
 
-def _download(endpoint: str | None, folder: Path, tell: Progress) -> None:
+def _download(endpoint: str | None, folder: Path, revision: str, tell: Progress) -> None:
     """The pack's files into `folder`; what is there and right is kept, what is half there is completed."""
     # Half a second to import, and its command line must answer --help without it.
     from modelscope.hub.snapshot_download import snapshot_download
@@ -74,9 +120,10 @@ def _download(endpoint: str | None, folder: Path, tell: Progress) -> None:
     try:
         snapshot_download(
             pack.MODEL_ID,
+            revision=revision,
             local_dir=str(folder),
             allow_patterns=list(pack.FILES),
-            progress_callbacks=[_counting(tell)],
+            progress_callbacks=[_counting(tell, folder)],
             endpoint=endpoint,
         )
     # requests' exceptions are OSErrors.
@@ -110,9 +157,13 @@ def _reason(error: BaseException) -> str:
     return f"{type(cause).__name__}: {text[:_SHOWN_REASON_CHARACTERS]}"
 
 
-def _counting(tell: Progress) -> type:
-    """A class of the hub's progress callbacks, made anew for each file, that add up to one fraction."""
-    received = _Counter(lambda total: tell("Downloading", min(total / DOWNLOAD_BYTES, 1.0)))
+def _counting(tell: Progress, folder: Path) -> type:
+    """A class of the hub's progress callbacks, made anew for each file, that add up to one fraction.
+
+    folder: what lies there already counts, too.
+    """
+    there_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    received = _Counter(lambda total: tell("Downloading", min(total / DOWNLOAD_BYTES, 1.0)), there_bytes)
 
     class Counting:
         def __init__(self, _filename: str, _size: int):
@@ -130,8 +181,8 @@ def _counting(tell: Progress) -> type:
 class _Counter:
     """Bytes added up over the hub's threads."""
 
-    def __init__(self, tell: Callable[[int], None]):
-        self._total, self._tell, self._lock = 0, tell, threading.Lock()
+    def __init__(self, tell: Callable[[int], None], start: int):
+        self._total, self._tell, self._lock = start, tell, threading.Lock()
 
     def add(self, size: int) -> None:
         with self._lock:

@@ -18,7 +18,10 @@ from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
 from hrn_opt.program import FETCH
 
 MODEL_ID = "iic/cv_resnet50_face-reconstruction"
+# The first is what the published code's own tests name; what the hub gives without a revision has changed in time.
+REVISIONS = ("v2.0.0-HRN", "master")
 REMEDY = f"fetch the pack again ({FETCH})"
+_KEYS_SHOWN, _KEY_CHARACTERS = 6, 40
 
 WEIGHTS = "pytorch_model.pt"
 RETOUCH_WEIGHTS = "de_retouching_model.pth"
@@ -59,6 +62,15 @@ FILES: Mapping[str, Part] = {
     S3FD_WEIGHTS: Part.FIND,
     FAN_ARCHIVE: Part.FIND,
     MASK_GRAPH: Part.MASK,
+}
+
+
+# SHA-256 of files that public download scripts list, or that lie in public repositories; the others have none.
+KNOWN_SHA256: Mapping[str, str] = {
+    FAN_ARCHIVE: "4a694010b93140609b64a6ea734afc0ee80a4798394740281b0c5bea0ebef1d9",
+    S3FD_WEIGHTS: "619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543",
+    BOX_REGRESSOR: "3a5a07b8ce75a39d96b918dc0fc6e110a72e090da16f5f056a0ef7bfbc3f4560",
+    ALIGN_POINTS: "53b83ce6e35c50ddc3e97603650cef4970320c157e75c241c844f29c1dcba65a",
 }
 
 
@@ -108,10 +120,19 @@ def _listed(paths: list[str]) -> str:
     return f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'}"
 
 
+def _keys_of(checkpoint: Mapping[Any, Any]) -> str:
+    names = sorted(str(key) for key in checkpoint)
+    shown = ", ".join(repr(name[:_KEY_CHARACTERS]) for name in names[:_KEYS_SHOWN]) or "nothing"
+    return shown if len(names) <= _KEYS_SHOWN else f"{shown} and {len(names) - _KEYS_SHOWN} more"
+
+
 def section(checkpoint: Mapping[Any, Any], key: str | None, file_name: str) -> Mapping[str, Tensor]:
     """The tensors of one network: under `key` of a checkpoint, or the whole of it; `module.` is cut from names."""
     if key is not None and key not in checkpoint:
-        raise PackIncomplete(f"{file_name} has no {key!r}; {REMEDY}.")
+        raise PackForeign(
+            f"{file_name} is whole, but of another revision or model: it has no {key!r}, but {_keys_of(checkpoint)}. "
+            f"Fetch revision {REVISIONS[0]} ({FETCH} --revision {REVISIONS[0]})."
+        )
     state = checkpoint if key is None else checkpoint[key]
     if not isinstance(state, Mapping):
         raise PackDamaged(f"{key!r} in {file_name} is no set of named weights; {REMEDY}.")
@@ -126,7 +147,10 @@ def scalar(checkpoint: Mapping[Any, Any], key: str, file_name: str) -> Tensor:
     """(1,) float32, one of the checkpoint's two trained gains."""
     value = checkpoint.get(key)
     if value is None:
-        raise PackIncomplete(f"{file_name} has no {key!r}; {REMEDY}.")
+        raise PackForeign(
+            f"{file_name} is whole, but of another revision or model: it has no {key!r}, but {_keys_of(checkpoint)}. "
+            f"Fetch revision {REVISIONS[0]} ({FETCH} --revision {REVISIONS[0]})."
+        )
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise PackDamaged(f"{key!r} in {file_name} is not one number; {REMEDY}.")
     return value.detach().reshape(1).float()

@@ -20,6 +20,8 @@ class Hub:
 
     missing: paths that are listed and not there.
     status: of every answer, when not 200.
+    known_revisions: that it has; None for any.
+    revisions: that it was asked for.
     cut_after: path → bytes after which the connection drops, as often as `cuts` says.
     asked: path → its requests.
     ranges: (path, Range header) of the partial ones.
@@ -32,6 +34,8 @@ class Hub:
         self.cut_after: dict[str, int] = {}
         self.cuts = 0
         self.missing: set[str] = set()
+        self.known_revisions: set[str] | None = None
+        self.revisions: list[str] = []
         self.status = 200
         self.endpoint = ""
 
@@ -60,8 +64,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         url = urlparse(self.path)
+        asked = parse_qs(url.query).get("Revision", [])
+        self.hub.revisions += asked
         if self.hub.status != 200:
             self._answer(self.hub.status, b"{}")
+        elif self.hub.known_revisions is not None and not self.hub.known_revisions.issuperset(asked):
+            self._answer(404, b"{}", "application/json")
         elif url.path == f"/api/v1/models/{self.hub.model_id}/repo/files":
             content = {"Code": 200, "Success": True, "Data": {"Files": self.hub.listing()}}
             self._answer(200, json.dumps(content).encode(), "application/json")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hrn_opt.errors import OutputUnwritable, PackDamaged, PackDownloadFailed, PackIncomplete
+from hrn_opt.errors import OutputUnwritable, PackDamaged, PackDownloadFailed, PackForeign, PackIncomplete
 from hrn_opt.hrn.pack import fetch
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.home import is_prepared
@@ -139,6 +139,78 @@ def test_a_repository_may_lack_what_is_optional(hub, offered, tmp_path, prepared
     assert len(prepared_from) == 1
 
 
+def test_revisions_are_tried_in_their_order(hub, offered, tmp_path, prepared_from):
+    fetch.fetch(hub.endpoint, tmp_path / "home")
+    assert set(hub.revisions) == {"v2.0.0-HRN"}
+    hub.known_revisions, hub.revisions = {"master"}, []
+    fetch.fetch(hub.endpoint, tmp_path / "other")
+    assert set(hub.revisions) == {"v2.0.0-HRN", "master"} and len(prepared_from) == 2
+    assert (tmp_path / "other" / "published" / "revision.txt").read_text() == "master\n"
+
+
+def test_a_revision_that_is_not_hrn_is_passed_over(hub, offered, tmp_path, monkeypatch):
+    tried = []
+
+    def stub(published, folder, *, progress):
+        tried.append((published / "revision.txt").read_text().strip())
+        if tried[-1] != "master":
+            raise PackForeign("pytorch_model.pt is whole, but of another revision.")
+        return folder
+
+    monkeypatch.setattr(fetch, "prepare", stub)
+    fetch.fetch(hub.endpoint, tmp_path / "home")
+    assert tried == ["v2.0.0-HRN", "master"]
+
+
+def test_the_revision_that_is_asked_for_is_the_only_one(hub, tmp_path, prepared_from):
+    fetch.fetch(hub.endpoint, tmp_path / "home")
+    hub.revisions = []
+    fetch.fetch(hub.endpoint, tmp_path / "home", revision="v9")
+    assert set(hub.revisions) == {"v9"}
+    hub.known_revisions, hub.revisions = {"master"}, []
+    with pytest.raises(PackDownloadFailed):
+        fetch.fetch(hub.endpoint, tmp_path / "home", revision="v10")
+    assert set(hub.revisions) == {"v10"}
+
+
+def test_a_network_that_fails_is_not_taken_for_a_revision(hub, tmp_path):
+    hub.status = 500
+    with pytest.raises(PackDownloadFailed):
+        fetch.fetch(hub.endpoint, tmp_path / "home")
+    assert set(hub.revisions) == {"v2.0.0-HRN"}
+
+
+def test_what_is_on_the_disk_counts_as_done(hub, offered, tmp_path, prepared_from, monkeypatch):
+    monkeypatch.setattr(fetch, "DOWNLOAD_BYTES", sum((offered / path).stat().st_size for path in pack.FILES))
+    home, told = tmp_path / "home", []
+    (home / "published.partial" / "assets").mkdir(parents=True)
+    whole = (offered / pack.MORPHABLE_MODEL).read_bytes()
+    (home / "published.partial" / pack.MORPHABLE_MODEL).write_bytes(whole)
+    fetch.fetch(hub.endpoint, home, progress=lambda step, fraction: told.append((step, fraction)))
+    downloading = [fraction / 0.8 for step, fraction in told if step == "Downloading"]
+    assert downloading[0] > len(whole) / fetch.DOWNLOAD_BYTES and downloading[-1] == pytest.approx(1)
+
+
+def test_a_folder_in_another_layout_will_do(published_pack, tmp_path):
+    """HRN's own repository has other folders, and other names for two of the files."""
+    clone = tmp_path / "HRN"
+    names = {pack.WEIGHTS: "hrn_v1.1/epoch_10.pth", pack.RETOUCH_WEIGHTS: "de-retouching.pth"}
+    for path in pack.FILES:
+        place = clone / "assets" / "3dmm_assets" / names.get(path, f"BFM/{Path(path).name}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(published_pack / path)
+    (clone / "util").mkdir()
+    (clone / "assets/3dmm_assets/BFM/BBRegressorParam_r.mat").rename(clone / "util" / "BBRegressorParam_r.mat")
+    opened = open_prepared(fetch.fetch(str(clone), tmp_path / "home"))
+    assert opened.has_detectors and not opened.manifest.notes
+
+
+def test_a_folder_without_any_of_it_says_what_is_missing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PackIncomplete, match=r"pytorch_model\.pt"):
+        fetch.fetch(str(tmp_path / "empty"), tmp_path / "home")
+
+
 def test_an_unknown_model_says_so_in_one_sentence(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "MODEL_ID", "nobody/nothing")
     with pytest.raises(PackDownloadFailed, match=r"404.*--from \(or \$HRN_OPT_PACK_SOURCE\)\.$") as caught:
@@ -157,7 +229,7 @@ def test_a_full_disk_is_told_apart(hub, tmp_path, monkeypatch):
     module = importlib.import_module("modelscope.hub.snapshot_download")
     monkeypatch.setattr(module, "snapshot_download", full)
     with pytest.raises(
-        OutputUnwritable, match=r"No space left on device\); free 1\.1 GB there, or give another folder with --to"
+        OutputUnwritable, match=r"No space left on device\); free 1\.2 GB there, or give another folder with --to"
     ):
         fetch.fetch(hub.endpoint, tmp_path / "home")
 
