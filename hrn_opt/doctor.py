@@ -131,7 +131,7 @@ def _check_prepared(folder: Path) -> Check:
         remedy = f"{FETCH} makes it anew; without {folder} the embedded model is used."
         return Check("HRN model", False, str(error), remedy)
     size = _gib(sum(pack.manifest.files.values()))
-    faces = "finds faces" if pack.has_detectors else "no detectors: landmarks must be given"
+    faces = "finds faces" if pack.has_detectors else "no detectors: the embedded model finds the landmarks"
     found = f"prepared, {size} in {folder}; {faces}; skin mask: {mask.source}"
     hint = "onnxruntime" in mask.note and mask.source == "outline"
     return Check("HRN model", True, found, "pip install onnxruntime, for the better skin mask." if hint else "", False)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hrn_opt.builtin.landmarks68 import landmark_finder
 from hrn_opt.builtin.model import BuiltinModel
 from hrn_opt.errors import ModelMissing, OptionInvalid
 from hrn_opt.options import BUILTIN, HRN
@@ -30,7 +31,7 @@ def load(
     """A model, ready to reconstruct; `.name` says which one "auto" picked.
 
     model: "builtin", the embedded model; "hrn", the pack that `hrn-opt fetch` prepared; a folder with a pack, published
-    (prepared once, into the cache) or prepared; "auto": HRN when its prepared pack is there with its detectors, else
+    (prepared once, into the cache) or prepared; "auto": HRN when its prepared pack is there, else
     builtin.
     device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
     precision: of HRN's two large networks: "fp32", "bf16", "fp16"; "auto" is fp32 on a CPU, for the published result,
@@ -46,7 +47,8 @@ def load(
     on = parse_device(device)
     dtype = parse_precision(precision, on)
     pack = _opened(Path(model) if model != HRN else None)
-    hrn: BatchModel = HrnModel.load(pack, on, dtype, memory, offload_folder)
+    finder = None if pack.has_detectors else landmark_finder()
+    hrn: BatchModel = HrnModel.load(pack, on, dtype, memory, offload_folder, finder)
     return Reconstructor(hrn, DeviceInfo.of(on, dtype))
 
 
@@ -54,8 +56,9 @@ def best_model() -> str:
     """What "auto" stands for on this machine now: "hrn" or "builtin"."""
     from hrn_opt.hrn.pack.state import PackState, pack_state
 
-    # A pack without detectors is no default: plain photos cannot be given to it. A damaged one is refused, not ignored.
-    return HRN if pack_state() in (PackState.READY, PackState.DAMAGED) else BUILTIN
+    # Without detectors the embedded model finds the landmarks. A damaged pack is refused, not ignored.
+    there = (PackState.READY, PackState.WITHOUT_DETECTORS, PackState.DAMAGED)
+    return HRN if pack_state() in there else BUILTIN
 
 
 def _builtin(

@@ -270,7 +270,7 @@ class StageTiming:
 class Advice:
     """What about a photo made its result less good than it could be.
 
-    key: "FaceSmall", "PhotoDark", "PhotoBright", "FaceTurned" or "FaceCovered".
+    key: "FaceSmall", "PhotoDark", "PhotoBright", "FaceTurned", "FaceCovered" or "WithoutDetectors".
     message: fit to show.
     values: what the sentence is filled with.
     """

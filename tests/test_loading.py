@@ -9,7 +9,9 @@ import torch
 import hrn_opt
 from hrn_opt.errors import ModelMissing, OptionInvalid, PackDamaged, PackIncomplete
 from hrn_opt.hrn.pack import prepare as prepare_module
+from hrn_opt.hrn.pack import published
 from hrn_opt.hrn.pack.home import MANIFEST
+from hrn_opt.hrn.pack.prepare import prepare
 
 
 @pytest.fixture
@@ -37,12 +39,23 @@ def test_auto_with_a_prepared_pack_is_hrn(fetched):
     assert hrn_opt.load("builtin").name == "builtin"
 
 
-def test_auto_passes_a_pack_without_detectors_over(home, prepared_pack):
-    shutil.copytree(prepared_pack, home / "prepared")
-    manifest = home / "prepared" / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"has_detectors": true', '"has_detectors": false'))
-    assert hrn_opt.load().name == "builtin"
-    assert hrn_opt.load("hrn", device="cpu").name == "hrn"
+@pytest.mark.parametrize("lacking", [None, published.S3FD_WEIGHTS, published.RETINAFACE_WEIGHTS])
+def test_without_detectors_the_embedded_model_finds_the_landmarks(home, linked_pack, example_photo, lacking):
+    """From photo to texture, one of the detectors' files or all of them missing; and the result says so."""
+    for path, part in published.FILES.items():
+        if part is published.Part.FIND and lacking in (None, path):
+            (linked_pack / path).unlink()
+    prepare(linked_pack, home / "prepared")
+    model = hrn_opt.load(device="cpu")
+    assert model.name == "hrn"
+    (face,) = model.find(example_photo)
+    assert tuple(face.points.shape) == (68, 2)
+    result = model.reconstruct(example_photo, texture_size=256)
+    assert [advice.key for advice in result.advice] == ["WithoutDetectors"]
+    (known,) = hrn_opt.load("builtin").find(example_photo)
+    assert abs(result.face.box.left - known.box.left) < 0.05 * known.box.width
+    own = model.reconstruct(example_photo, texture_size=256, landmarks=face.points)
+    assert (own.texture.rgb == result.texture.rgb).all()
 
 
 def test_a_pack_that_is_only_downloaded_is_not_taken(home, published_pack):
@@ -70,7 +83,7 @@ def test_a_published_folder_is_prepared_once(home, published_pack, monkeypatch):
     def never(*_):
         raise AssertionError("prepared again")
 
-    monkeypatch.setattr(prepare_module, "_tensors", never)
+    monkeypatch.setattr(prepare_module, "_made", never)
     assert hrn_opt.load(str(published_pack), device="cpu").name == "hrn"
     assert (made / MANIFEST).stat().st_mtime_ns == before
 

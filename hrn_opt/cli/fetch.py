@@ -45,7 +45,7 @@ def _fetch(options: argparse.Namespace) -> int:
     for path, why in opened.manifest.notes.items():
         say(f"Left out: {path}. {why}", sys.stdout)
     if not opened.has_detectors:
-        say("The pack has no detectors: faces cannot be found with it, landmarks must be given.", sys.stdout)
+        say("The pack has no detectors: the embedded model finds the landmarks, less exactly.", sys.stdout)
     return 0
 
 

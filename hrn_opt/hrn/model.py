@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +28,7 @@ from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.shape.morphable import Coefficients
 from hrn_opt.hrn.texture.upsample import RASTER_PX, PhotoView, upsample_texture
 from hrn_opt.machine import usable_cpus
-from hrn_opt.types import Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
+from hrn_opt.types import Advice, Box, Camera, Face, Photo, Reconstruction, Request, UVTexture, Want
 
 NAME = "hrn"
 FACES_TOGETHER = 4  # through the texture's networks: each more than one takes up to 340 MB in float32
@@ -74,6 +74,15 @@ class TextureResult:
     texture_256: Tensor
 
 
+Finder = Callable[[Photo], tuple[Face, ...]]
+_WITHOUT_DETECTORS = Advice(
+    "WithoutDetectors",
+    "HRN's pack has no detectors here: its texture is fitted without them, and landmarks that were not given are the "
+    "embedded model's. The whole pack gives the published result.",
+    {},
+)
+
+
 @dataclass(frozen=True)
 class HrnModel:
     """The published method on one device."""
@@ -83,6 +92,7 @@ class HrnModel:
     assets: stages.Assets
     plan: MemoryPlan
     offload_folder: str | os.PathLike[str] | None = None
+    finder: Finder | None = None
 
     name = NAME
     cpu_threads = min(torch.get_num_threads(), usable_cpus())  # its networks are large enough to share out
@@ -98,13 +108,16 @@ class HrnModel:
         precision: torch.dtype,
         memory: str | float = "auto",
         offload_folder: str | os.PathLike[str] | None = None,
+        finder: Finder | None = None,
     ) -> HrnModel:
         """memory: GiB of the device, or "auto".
         offload_folder: for what fits nowhere else.
+        finder: finds faces, (68, 2) photo pixels their points, for a pack that has no detectors.
         """
         plan = plan_for(pack, device, precision, memory, offload_folder)
         assets = load_assets(pack, device, precision, torch.device(plan.place_of(BASES)))
-        return cls(pack, offload.texture_networks(pack, plan, precision), assets, plan, offload_folder)
+        networks = offload.texture_networks(pack, plan, precision)
+        return cls(pack, networks, assets, plan, offload_folder, None if pack.has_detectors else finder)
 
     @property
     def device(self) -> torch.device:
@@ -140,6 +153,8 @@ class HrnModel:
 
     def find(self, working: WorkingPhoto) -> tuple[Face, ...]:
         """Every face, largest first; points are the 68 landmarks."""
+        if self.finder is not None:
+            return tuple(_enlarged(face, working) for face in self.finder(Photo(working.rgb)))
         found = find_faces(self.find_networks, working)
         return tuple(
             Face(working.box_to_photo(face.box), working.to_photo(face.points.double()), face.score) for face in found
@@ -219,6 +234,7 @@ class HrnModel:
             displacement=displacement,
             mask_source=detail.aligned.mask_source,
             detail=detail_maps(mesh, displacement[0], self.texel_mesh) if mesh is not None and with_detail else None,
+            advice=() if self.pack.has_detectors else (_WITHOUT_DETECTORS,),
         )
 
     def _skin(
@@ -233,10 +249,17 @@ class HrnModel:
 
     def _target(self, request: Request, crops: Crops) -> np.ndarray:
         """(224, 224, 3) uint8: the crop, its face widened as the published fit wants it."""
-        if request.hints.cheek_widening == 0:
+        if request.hints.cheek_widening == 0 or not self.pack.has_detectors:  # which outline the cheeks
             return crops.rgb
         find = self.find_networks
         return widen_cheeks(find.retinaface, find.landmarks106, [crops.rgb], request.hints.cheek_widening)[0]
+
+
+def _enlarged(face: Face, working: WorkingPhoto) -> Face:
+    """A face found on the working photo, in photo pixels."""
+    (height, width), (photo_height, photo_width) = working.size_hw, working.photo_size_hw
+    scale = face.points.new_tensor([photo_width / width, photo_height / height])
+    return Face(working.box_to_photo(face.box), face.points * scale, face.score)
 
 
 def _camera(aligned: Aligned) -> Camera:

@@ -97,8 +97,8 @@ WORDS: dict[str, tuple[str, str]] = {
         f"HRN 已下载但未准备：运行 `{FETCH}`。",
     ),
     "hrn_without_detectors": (
-        f"HRN lacks its detector files: `{FETCH}` gets them.",
-        f"HRN 缺少检测文件：运行 `{FETCH}` 获取。",
+        f"HRN lacks its detector files, so that the embedded model finds the landmarks: `{FETCH}` gets them.",
+        f"HRN 缺少检测文件，关键点改由内置模型给出：运行 `{FETCH}` 获取。",
     ),
     "hrn_damaged": (
         f"HRN's files are damaged: `{FETCH}` makes them anew.",
@@ -167,6 +167,7 @@ ADVICE_ZH = {
     "PhotoDark": "脸部偏暗：光线更好时，形状和颜色会更好。",
     "FaceCovered": "脸的一部分被遮住，或处在很深的阴影里：那里的形状和颜色是推测的。",
     "PhotoBright": "脸的一部分过曝成了白色：光线柔和一些，颜色会更好。",
+    "WithoutDetectors": "本机的 HRN 缺少检测文件：关键点来自内置模型，纹理未做脸颊加宽；取得完整文件即为论文结果。",
     "FaceTurned": "人脸转过了 {yaw_deg}°：远侧有一部分是近侧的镜像。",
 }
 

@@ -68,7 +68,7 @@ def test_advice():
     (advice,) = assess_yaw(0.7)
     assert say_advice("en", advice) == advice.message
     assert "40°" in say_advice("zh", advice)
-    assert set(ADVICE_ZH) == {"FaceSmall", "PhotoDark", "FaceTurned", "FaceCovered", "PhotoBright"}
+    assert set(ADVICE_ZH) == {"FaceSmall", "PhotoDark", "FaceTurned", "FaceCovered", "PhotoBright", "WithoutDetectors"}
 
 
 @pytest.mark.parametrize(

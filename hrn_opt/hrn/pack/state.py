@@ -13,7 +13,7 @@ class PackState(str, Enum):
     """How far `hrn-opt fetch` has come."""
 
     READY = "ready"
-    WITHOUT_DETECTORS = "without detectors"  # landmarks must be given with each photo
+    WITHOUT_DETECTORS = "without detectors"  # the embedded model finds the landmarks
     DAMAGED = "damaged"
     NOT_PREPARED = "not prepared"
     FETCHED_IN_PART = "fetched in part"
