@@ -34,8 +34,8 @@ def load(
     (prepared once, into the cache) or prepared; "auto": HRN when its prepared pack is there, else
     builtin.
     device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
-    precision: of HRN's two large networks: "fp32", "bf16", "fp16"; "auto" is fp32 on a CPU, for the published result,
-    and fp16 on CUDA.
+    precision: of HRN's two large networks: "fp32", "bf16", "fp16"; "auto" is fp16 on CUDA, bf16
+    on a CPU with instructions for it, else fp32; say "fp32" for the published numbers.
     memory: how many GiB of the device HRN may take, or "auto"; what does not fit waits on the CPU or in offload_folder.
     The embedded model runs on the CPU in float32 within 1 GB whatever the machine has, and takes no other choice.
     """

@@ -12,6 +12,7 @@ import math
 import os
 from pathlib import Path, PurePosixPath
 
+_FAST_BF16 = frozenset(("avx512_bf16", "amx_bf16"))  # /proc/cpuinfo's names
 _SYSTEM = Path("/")  # tests give a made-up tree instead
 # The limit, what is used of it, and the part of that in memory.stat which the kernel gives back when memory is short.
 _MEMORY_FILES = (
@@ -37,6 +38,15 @@ def free_memory_bytes(system: Path = _SYSTEM) -> int:
     available: int = psutil.virtual_memory().available
     left = min(map(_memory_left, _cgroup_folders(system)), default=math.inf)
     return available if left == math.inf else min(available, int(left))
+
+
+def has_fast_bf16(system: Path = _SYSTEM) -> bool:
+    """Whether the processor multiplies bfloat16 in one instruction (AVX512_BF16, AMX), as Linux tells.
+
+    On one that does not, bfloat16 is worked out in float32 and takes longer than that.
+    """
+    flags = next((line for line in _lines(system / "proc/cpuinfo") if line.startswith("flags")), "")
+    return not _FAST_BF16.isdisjoint(flags.split())
 
 
 def resident_bytes() -> int:

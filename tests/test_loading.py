@@ -123,8 +123,12 @@ def test_unknown_precisions(fetched, precision):
         hrn_opt.load("hrn", device="cpu", precision=precision)
 
 
-@pytest.mark.parametrize(("precision", "named"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")])
-def test_the_machine_is_said(fetched, precision, named):
+@pytest.mark.parametrize(
+    ("fast_bf16", "precision", "named"),
+    [(False, "auto", "fp32"), (True, "auto", "bf16"), (True, "fp32", "fp32"), (False, "bf16", "bf16")],
+)
+def test_the_machine_is_said(fetched, monkeypatch, fast_bf16, precision, named):
+    monkeypatch.setattr("hrn_opt.runtime.has_fast_bf16", lambda: fast_bf16)
     assert hrn_opt.load("hrn", device="cpu", precision=precision).precision == named
 
 

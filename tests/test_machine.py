@@ -134,3 +134,22 @@ def test_the_affinity_counts_below_a_limit(system, monkeypatch):
 def test_broken_files_are_no_limits(system):
     tree = system(["0::/"], [V2], {"cpu.max": "x", "memory.max": "", "memory.current": "5"})
     assert (machine.usable_cpus(tree), machine.free_memory_bytes(tree)) == (16, 64 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [
+        ("fpu avx512f avx512_bf16 amx_tile", True),
+        ("fpu amx_bf16", True),
+        ("fpu avx512f avx512_bf160", False),
+        ("", False),
+    ],
+)
+def test_bf16_is_fast_where_the_processor_says_so(tmp_path, flags, fast):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: avx512_bf16\n")
+    assert machine.has_fast_bf16(tmp_path) == fast
+
+
+def test_bf16_is_not_fast_where_nothing_is_known(tmp_path):
+    assert not machine.has_fast_bf16(tmp_path)

@@ -204,7 +204,7 @@ def test_hrn_from_photo_to_report(prepared_pack, example_photo, tmp_path, capsys
     options = ["--model", str(prepared_pack), "--device", "cpu", "--texture-size", "256", "--formats", "png,glb"]
     assert main([str(example_photo), "--out", str(tmp_path), "--json", *options]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["model"], report["device"], report["precision"]) == ("hrn", "cpu", "fp32")
+    assert (report["model"], report["device"]) == ("hrn", "cpu") and report["precision"] in ("fp32", "bf16")
     (done,) = report["reconstructed"]
     assert (done["mask_source"], done["texture_px"]) == ("graph", 256) and done["vertices"] > 1000
     assert [stage["stage"] for stage in done["stages"]] == ["align", "shape", "detail", "texture", "assemble"]

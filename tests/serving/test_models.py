@@ -15,6 +15,7 @@ BUILTIN, HRN_32, HRN_16 = ModelChoice("builtin", "fp32"), ModelChoice("hrn", "fp
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HRN_OPT_HOME", str(tmp_path))
+    monkeypatch.setattr("hrn_opt.runtime.has_fast_bf16", lambda: False)
     return tmp_path
 
 
