@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import hrn_opt
-from hrn_opt.output.render import portrait
+from hrn_opt.output.render import image_of, portrait
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT_PX = 420
@@ -21,7 +21,7 @@ def main() -> None:
     photo = hrn_opt.open_photo(ROOT / "examples" / "astronaut.jpg")
     face = hrn_opt.load("builtin").reconstruct(photo)
     tiles = [_square(photo.rgb), _square(face.texture.rgb)]
-    tiles += [portrait(face.mesh, face.texture, math.radians(yaw), (HEIGHT_PX, 330)) for yaw in YAWS_DEG]
+    tiles += [portrait(face.mesh, image_of(face.texture), math.radians(yaw), (HEIGHT_PX, 330)) for yaw in YAWS_DEG]
     Image.fromarray(np.concatenate(tiles, axis=1)).save(ROOT / "docs" / "example.jpg", quality=90)
 
 

@@ -42,8 +42,42 @@ class Fragments:
         return Fragments(self.triangle.cpu(), self.barycentric.cpu(), self.depth.cpu())
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The pixels that see a triangle; P of them.
+
+    pixel: (P,) int64, ascending, row · width + column.
+    triangle: (P,) int64.
+    barycentric: (P, 3) float32.
+    depth: (P,) float32.
+    """
+
+    pixel: Tensor
+    triangle: Tensor
+    barycentric: Tensor
+    depth: Tensor
+
+    def interpolate(self, values: Tensor, faces: Tensor) -> Tensor:
+        """(P, C) of per-vertex values (N, C)."""
+        a, b, c = (values.index_select(0, corner) for corner in faces.index_select(0, self.triangle).unbind(1))
+        return a * self.barycentric[:, :1] + b * self.barycentric[:, 1:2] + c * self.barycentric[:, 2:]
+
+
 def rasterize(points: Tensor, faces: Tensor, size_hw: tuple[int, int]) -> Fragments:
-    """Nearest triangle at every pixel centre.
+    """Nearest triangle at every pixel centre; as of `seen_pixels`."""
+    seen = seen_pixels(points, faces, size_hw)
+    count = size_hw[0] * size_hw[1]
+    triangle = seen.triangle.new_full((count,), -1)
+    triangle[seen.pixel] = seen.triangle
+    barycentric = seen.barycentric.new_zeros(count, 3)
+    barycentric[seen.pixel] = seen.barycentric
+    depth = seen.depth.new_full((count,), torch.inf)
+    depth[seen.pixel] = seen.depth
+    return Fragments(triangle.view(size_hw), barycentric.view(*size_hw, 3), depth.view(size_hw))
+
+
+def seen_pixels(points: Tensor, faces: Tensor, size_hw: tuple[int, int]) -> Seen:
+    """Nearest triangle at every pixel centre that sees one.
 
     points: (N, 3) float32 (x px, y px, depth), pixel (0, 0) centred on (0.5, 0.5), smaller depth is nearer.
     faces: (F, 3) int64, either winding; triangles without area are skipped. A centre exactly on an edge is inside.
@@ -59,7 +93,7 @@ def rasterize(points: Tensor, faces: Tensor, size_hw: tuple[int, int]) -> Fragme
         pixel = setup.first_pixel[triangle] + dy[inside].long() * width + dx[inside].long()
         key = (_ordered_bits(values[inside, 3]) << _TRIANGLE_BITS) | triangle
         keys.scatter_reduce_(0, pixel, key, "amin", include_self=True)
-    return _resolve(keys, setup, size_hw)
+    return _resolve(keys, setup, width)
 
 
 def interpolate(fragments: Fragments, values: Tensor, faces: Tensor) -> Tensor:
@@ -149,18 +183,14 @@ def _ordered_bits(depth: Tensor) -> Tensor:
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
 
 
-def _resolve(keys: Tensor, setup: _Setup, size_hw: tuple[int, int]) -> Fragments:
+def _resolve(keys: Tensor, setup: _Setup, width: int) -> Seen:
     shown = (keys != _EMPTY).nonzero().squeeze(1)  # (P,)
-    winner = keys[shown] & ((1 << _TRIANGLE_BITS) - 1)
-    step = shown - setup.first_pixel[winner] + setup.first_pixel[winner] % size_hw[1]
-    dy = torch.div(step, size_hw[1], rounding_mode="floor")
-    dx = step - dy * size_hw[1] - setup.first_pixel[winner] % size_hw[1]
+    winner = keys.index_select(0, shown) & ((1 << _TRIANGLE_BITS) - 1)
+    first = setup.first_pixel.index_select(0, winner)
+    column = first % width
+    step = shown - first + column
+    dy = torch.div(step, width, rounding_mode="floor")
+    dx = step - dy * width - column
     plane = setup.planes.index_select(0, winner)
     values = plane[..., 0] + plane[..., 1] * dx[:, None] + plane[..., 2] * dy[:, None]  # (P, 4)
-    triangle = torch.full_like(keys, -1)
-    triangle[shown] = setup.number[winner]
-    barycentric = values.new_zeros(len(keys), 3)
-    barycentric[shown] = values[:, :3]
-    depth = values.new_full((len(keys),), torch.inf)
-    depth[shown] = values[:, 3]
-    return Fragments(triangle.view(size_hw), barycentric.view(*size_hw, 3), depth.view(size_hw))
+    return Seen(shown, setup.number.index_select(0, winner), values[:, :3], values[:, 3])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrn_opt.geometry.raster import interpolate, rasterize
+from hrn_opt.geometry.raster import seen_pixels
 from hrn_opt.types import Camera, Mesh, UVTexture
 
 BACKGROUND_RGB = (244, 244, 246)
@@ -19,22 +19,40 @@ FILL = 0.86  # of the picture that the face takes
 
 
 def render(mesh: Mesh, texture: UVTexture, camera: Camera, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """What the camera sees of the mesh, unlit, one sample a pixel: ((H, W, 3) float32 in 0..255, (H, W) bool)."""
-    fragments = rasterize(camera.project(mesh.vertices), mesh.faces, size_hw)
-    uv = interpolate(fragments, mesh.uv, mesh.faces)  # (H, W, 2)
-    image = torch.from_numpy(texture.rgb).permute(2, 0, 1)[None].float()
-    grid = torch.stack([2 * uv[..., 0] - 1, 1 - 2 * uv[..., 1]], -1)[None]
-    colour = F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0]
-    return colour.permute(1, 2, 0), fragments.covered
+    """What the camera sees of the mesh, unlit, one sample a pixel: ((H, W, 3) float32 in 0..255, (H, W) bool).
+
+    Where nothing is seen the colour is BACKGROUND_RGB.
+    """
+    return _rendered(mesh, image_of(texture), camera, size_hw)
 
 
-def portrait(mesh: Mesh, texture: UVTexture, yaw_rad: float, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: the face alone, turned by yaw (positive to the picture's right), antialiased."""
+def image_of(texture: UVTexture) -> Tensor:
+    """(1, 3, S, S) float32 in 0..255, as pictures are sampled from."""
+    return torch.from_numpy(texture.rgb).permute(2, 0, 1)[None].float()
+
+
+def portrait(mesh: Mesh, image: Tensor, yaw_rad: float, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: the face alone, turned by yaw (positive to the picture's right), antialiased.
+
+    image: of `image_of`.
+    """
     fine_hw = (size_hw[0] * SUPERSAMPLING, size_hw[1] * SUPERSAMPLING)
-    colour, covered = render(mesh, texture, _portrait_camera(mesh, yaw_rad, fine_hw), fine_hw)
-    background = torch.tensor(BACKGROUND_RGB, dtype=torch.float32)
-    picture = torch.where(covered[..., None], colour, background).permute(2, 0, 1)
-    return F.avg_pool2d(picture[None], SUPERSAMPLING)[0].permute(1, 2, 0).round().byte().numpy()
+    colour, _ = _rendered(mesh, image, _portrait_camera(mesh, yaw_rad, fine_hw), fine_hw)
+    picture = F.avg_pool2d(colour.permute(2, 0, 1)[None], SUPERSAMPLING)[0]
+    return picture.permute(1, 2, 0).round().byte().numpy()
+
+
+def _rendered(mesh: Mesh, image: Tensor, camera: Camera, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """As `render`; only the pixels that see the face are worked on, half the picture."""
+    seen = seen_pixels(camera.project(mesh.vertices), mesh.faces, size_hw)
+    uv = seen.interpolate(mesh.uv, mesh.faces)  # (P, 2)
+    grid = torch.stack([2 * uv[:, 0] - 1, 1 - 2 * uv[:, 1]], -1)[None, None]
+    sampled = F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, :, 0]  # (3, P)
+    colour = torch.tensor(BACKGROUND_RGB, dtype=torch.float32)[:, None].repeat(1, size_hw[0] * size_hw[1])
+    colour.index_copy_(1, seen.pixel, sampled)
+    covered = torch.zeros(size_hw[0] * size_hw[1], dtype=torch.bool)
+    covered[seen.pixel] = True
+    return colour.view(3, *size_hw).permute(1, 2, 0), covered.view(size_hw)
 
 
 def _portrait_camera(mesh: Mesh, yaw_rad: float, size_hw: tuple[int, int]) -> Camera:

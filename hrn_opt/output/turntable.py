@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from hrn_opt.errors import Stopped
-from hrn_opt.output.render import SUPERSAMPLING, portrait
+from hrn_opt.machine import usable_cpus
+from hrn_opt.output.render import SUPERSAMPLING, image_of, portrait
+from hrn_opt.runtime import torch_threads
 from hrn_opt.types import Mesh, UVTexture
 
 FRAME_COUNT = 30
@@ -30,14 +34,18 @@ def turntable(
 
     stop: looked at before each picture; raises Stopped.
     """
-    texture = _no_finer_than(texture, frame_px * SUPERSAMPLING)
-    yaws_rad = np.linspace(-LARGEST_YAW_RAD, LARGEST_YAW_RAD, FRAME_COUNT)
-    frames: list[NDArray[np.uint8]] = []
-    for yaw_rad in yaws_rad:
+    image = image_of(_no_finer_than(texture, frame_px * SUPERSAMPLING))
+    yaws_rad = np.linspace(-LARGEST_YAW_RAD, LARGEST_YAW_RAD, FRAME_COUNT).tolist()
+
+    def picture(yaw_rad: float) -> NDArray[np.uint8]:
         if stop is not None and stop.is_set():
-            raise Stopped(f"Stopped after {len(frames)} pictures of the turntable.")
-        frames.append(portrait(mesh, texture, float(yaw_rad), (frame_px, frame_px)))
-    return tuple(frames)
+            raise Stopped("Stopped among the pictures of the turntable.")
+        with torch.inference_mode(), torch_threads(1):
+            return portrait(mesh, image, yaw_rad, (frame_px, frame_px))
+
+    # Whole pictures side by side share the processors out better than torch does a small picture's parts.
+    with ThreadPoolExecutor(usable_cpus(), thread_name_prefix="hrn-opt-turntable") as threads:
+        return tuple(threads.map(picture, yaws_rad))
 
 
 def webp_bytes(frames: tuple[NDArray[np.uint8], ...]) -> bytes:

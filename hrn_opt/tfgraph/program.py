@@ -119,8 +119,7 @@ def reference(text: str) -> Reference:
 def compile_graph(graph: Graph, input_name: str, input_shape: tuple[int, ...], output_name: str) -> Program:
     """The steps from `input_name` (its shape fixed) to `output_name` (without ":0").
 
-    Unknown operations are refused with all their names. A graph that does not fit together, or that a rule misreads,
-    is PackDamaged.
+    Unknown operations are refused by name; a graph that does not fit together, or is misread, is PackDamaged.
     """
     nodes = {node.name: node for node in graph.nodes}
     order = _needed(graph, nodes, output_name)
@@ -134,9 +133,8 @@ def compile_graph(graph: Graph, input_name: str, input_shape: tuple[int, ...], o
         except MISFITS as error:
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             where = f"operation {node.name} ({node.op}) of {', '.join(node.inputs) or 'nothing'}"
-            raise PackDamaged(
-                f"{graph.file_name}: {where} does not fit what goes in ({first_line}); the file is damaged, or misread."
-            ) from error
+            misfit = f"{where} does not fit what goes in ({first_line}); the file is damaged, or misread."
+            raise PackDamaged(f"{graph.file_name}: {misfit}") from error
     return compiler.program(output_name)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from hrn_opt.output.render import BACKGROUND_RGB, FILL, portrait, render
+from hrn_opt.output.render import BACKGROUND_RGB, FILL, image_of, portrait, render
 from hrn_opt.types import Camera, Mesh, UVTexture
 
 
@@ -74,7 +74,7 @@ def test_the_nearer_card_hides_the_other():
 
 
 def test_portrait_frames_the_face_and_shows_the_background():
-    picture = portrait(card(), quarters(), 0.0, (80, 100))
+    picture = portrait(card(), image_of(quarters()), 0.0, (80, 100))
     assert picture.shape == (80, 100, 3) and picture.dtype == np.uint8
     assert (picture[0, 0] == BACKGROUND_RGB).all() and (picture[-1, -1] == BACKGROUND_RGB).all()
     rows = (picture != BACKGROUND_RGB).any(2).any(1).nonzero()[0]
@@ -93,14 +93,14 @@ def test_positive_yaw_turns_towards_the_pictures_right():
     )
 
     def nose_column(yaw_deg):
-        picture = portrait(nose, quarters(), math.radians(yaw_deg), (90, 110))
+        picture = portrait(nose, image_of(quarters()), math.radians(yaw_deg), (90, 110))
         return (picture == (0, 255, 0)).all(2).nonzero()[1].mean()
 
     assert nose_column(25) > nose_column(0) + 5 and nose_column(-25) < nose_column(0) - 5
 
 
 def test_portrait_softens_edges():
-    picture = portrait(card(width=2.0, height=2.0), quarters(), 0.3, (61, 75)).reshape(-1, 3)
+    picture = portrait(card(width=2.0, height=2.0), image_of(quarters()), 0.3, (61, 75)).reshape(-1, 3)
     pure = [BACKGROUND_RGB, (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
     mixed = ~np.any([(picture == colour).all(1) for colour in pure], 0)
     assert 30 < mixed.sum() < 600  # along the outline and the quarters' borders only

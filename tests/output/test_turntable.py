@@ -108,6 +108,7 @@ def test_a_stop_is_looked_at_before_each_picture(monkeypatch, model, example_pho
         return np.zeros((4, 4, 3), np.uint8)
 
     monkeypatch.setattr("hrn_opt.output.turntable.portrait", portrait)
-    with pytest.raises(Stopped, match="3 pictures"):
+    monkeypatch.setattr("hrn_opt.output.turntable.usable_cpus", lambda: 2)
+    with pytest.raises(Stopped, match="the turntable"):
         model.reconstruct(example_photo, want="turntable", texture_size=512, stop=stop)
-    assert len(drawn) == 3
+    assert 3 <= len(drawn) <= 4  # the other thread may have begun one
