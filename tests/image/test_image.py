@@ -5,6 +5,7 @@ import shutil
 import socket
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from hrn_opt.cli.termination import EXIT_TERMINATED
 from tests.image.engine import IMAGE, ROOT, Engine, build, usable_engine
-from tests.image.page import await_health, glb_of
+from tests.image.page import await_readiness, glb_of
 
 MOST_CPU_IMAGE_BYTES = 1_250_000_000
 STOPS_WITHIN_S = 3.0  # engines kill after ten; 0.3 to 2 s measured on two cores that others kept busy
@@ -81,13 +82,13 @@ def inspected(engine: Engine, name: str, what: str) -> str:
 
 @contextmanager
 def page(engine: Engine, *options: str, served_port: int = 8080, command: tuple[str, ...] = ()):
-    """The name of a container that serves the page, and the page's host and port here; it answers."""
+    """The name of a container that serves the page, and the page's host and port here; it takes photos."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = probe.getsockname()
     publish = f"127.0.0.1:{address[1]}:{served_port}"
     with container(engine, "-p", publish, "-e", "HRN_OPT_PUBLIC=1", *options, command=command) as name:
-        await_health(address, STARTS_WITHIN_S, lambda: inspected(engine, name, "{{.State.Running}}") == "true")
+        await_readiness(address, STARTS_WITHIN_S, lambda: inspected(engine, name, "{{.State.Running}}") == "true")
         yield name, address
 
 
@@ -133,6 +134,24 @@ def test_a_photo_becomes_a_model_and_it_stops_at_once(engine, example_photo):
         assert who.stdout.split() == ["1000", "refused"]
         code, seconds = stopped(engine, name)
         assert code == 0 and seconds < STOPS_WITHIN_S
+
+
+def most_memory_bytes(engine: Engine, name: str) -> int:
+    """What the container's processes and its /tmp took at most."""
+    files = "/sys/fs/cgroup/memory.peak /sys/fs/cgroup/memory/memory.max_usage_in_bytes"
+    return int(engine("exec", name, "sh", "-c", f"cat {files} 2>/dev/null", check=False).stdout)
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_photos_at_once_fit_the_memory(engine, example_photo, cpus):
+    """A model process for each CPU would not fit one GB beside the server, so there are as many as do."""
+    with page(engine, f"--cpus={cpus}") as (name, address):
+        with ThreadPoolExecutor(6) as programs:
+            glbs = list(programs.map(lambda _: glb_of(address, example_photo, 4096), range(6)))
+        assert all(glb[:4] == b"glTF" for glb in glbs)
+        print(f"{cpus} CPUs, 1 GB: {most_memory_bytes(engine, name) / 1e6:.0f} MB at most")
+        logged = engine("logs", name)
+        assert "is replaced" not in logged.stdout + logged.stderr  # none has been killed
 
 
 def test_another_user_and_another_port(engine):
