@@ -22,7 +22,7 @@ from starlette.routing import Mount
 
 import hrn_opt
 from hrn_opt.hrn.pack.state import PackState, pack_state
-from hrn_opt.machine import usable_cpus
+from hrn_opt.machine import free_memory_bytes, usable_cpus
 from hrn_opt.options import BUILTIN
 from hrn_opt.serving.models import Models
 from hrn_opt.serving.setup import OpenerLimits, ProcessSetup
@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 _LAST_EVENTS_S = 2.0  # for visitors to read how their photos ended
 _OTHER_EVENTS = 64
 _STATE_SESSIONS = 1000  # visitors whose page's memory is kept
+# A model process with its opener: 370 MB on small photos with the largest texture; the rest is for large photos.
+_PROCESS_BYTES = 600 << 20
 
 
 def serve(settings: ServingSettings, folder: Path, ready: Callable[[], object]) -> None:
@@ -215,14 +217,14 @@ class _Server(uvicorn.Server):
 
 
 def processes_of(settings: ServingSettings) -> int:
-    """How many model processes: those that were asked for; else one a processor for the embedded model.
+    """How many model processes: those that were asked for; else, for the embedded model, one a processor.
 
-    HRN takes all processors for one photo, and much more memory.
+    No more than fit the free memory, and at least one. HRN takes all processors for one photo, and much more memory.
     """
     if isinstance(settings.concurrency, int):
         return settings.concurrency
     embedded = settings.model == BUILTIN or (settings.model == "auto" and pack_state() is PackState.MISSING)
-    return usable_cpus() if embedded else 1
+    return max(1, min(usable_cpus(), free_memory_bytes() // _PROCESS_BYTES)) if embedded else 1
 
 
 def _limits(settings: ServingSettings) -> WorkerLimits:
