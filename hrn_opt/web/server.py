@@ -135,7 +135,6 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
         hosts=settings.hosts,
         embed_in=settings.embed_in,
         root_path=settings.root_path,
-        mcp=settings.mcp,
         uploads=Uploads(folder, quota),
     )
     return Served(RequestLog(guarded, metrics.request_ended), page, gradio)
@@ -158,7 +157,7 @@ def _mounted(app: FastAPI, page: gr.Blocks, settings: ServingSettings) -> Any:
         enable_monitoring=False,
         allowed_paths=[],
         max_file_size=settings.photo_limits.max_bytes,
-        mcp_server=settings.mcp,
+        mcp_server=False,  # else a variable of Gradio's would decide; why not: setting_kinds.NO_MCP
         theme=theme(),
         css=CSS,
         i18n=WORDS_IN_BROWSER,

@@ -28,6 +28,7 @@ from hrn_opt.web.setting_kinds import (
     HOSTS,
     MODEL,
     NETWORKS,
+    NO_MCP,
     ORIGINS,
     SUB_PATH,
     YES_NO,
@@ -102,7 +103,7 @@ SETTINGS = (
     Setting("log_level", word("debug", "info", "warning", "error"), "from which level on the log is written"),
     Setting("log_json", YES_NO, "write the log as one JSON object a line"),
     Setting("log_memory", whole(0, 1_000_000), "write memory to the log every so many photos; 0 for never"),
-    Setting("mcp", YES_NO, "offer the page's endpoint to language models, over MCP"),
+    Setting("mcp", NO_MCP, "yes is refused: Gradio's MCP server does not keep callers apart"),
 )
 # Read elsewhere, or by start.sh; whatever else begins with HRN_OPT_ is a slip.
 SECRET_VARIABLES = ("HRN_OPT_USERS", "HRN_OPT_USERS_FILE", "HRN_OPT_TOKENS", "HRN_OPT_TOKENS_FILE", "HRN_OPT_SECRET")
@@ -252,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for setting in SETTINGS:
         help_text = f"{setting.text} (default: {_shown(setting.default)})".replace("%", "%%")
-        alone: dict[str, Any] = {"nargs": "?", "const": "yes"} if setting.kind is YES_NO else {}
+        alone: dict[str, Any] = {"nargs": "?", "const": "yes"} if setting.kind in (YES_NO, NO_MCP) else {}
         parser.add_argument(setting.flag, dest=setting.name, metavar="VALUE", help=help_text, **alone)
     return parser
 

@@ -100,6 +100,7 @@ def test_a_yes_may_stand_alone():
         ("--log-level", "loud"),
         ("--log-json", "maybe"),
         ("--public", "perhaps"),
+        ("--mcp", "yes"),
     ],
 )
 def test_what_cannot_be_is_refused_by_flag_and_variable(flag, value):
@@ -109,6 +110,12 @@ def test_what_cannot_be_is_refused_by_flag_and_variable(flag, value):
             read_settings(arguments, environment)
         message = str(caught.value)
         assert message.startswith(f"{flag} (or {variable}): ") and message.count(".") >= 1 and "\n" not in message
+
+
+def test_mcp_is_refused_with_the_reason_and_another_way():
+    with pytest.raises(OptionInvalid, match=r"token to a host .* POST /api/v1/faces"):
+        read_settings(["--mcp"], {})
+    assert not read_settings(["--mcp=no"], {}).mcp
 
 
 def test_everything_wrong_is_told_at_once():

@@ -179,22 +179,22 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _names_an_address(body: bytes) -> bool:
-    """Whether a file's path, an input itself, or an argument of a tool is an address that the page would fetch."""
+    """Whether a file's path, or an input itself, is an address that the page would fetch."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return False  # the page refuses it, too
-    waiting: list[tuple[Any, bool]] = [(content, False)]  # and whether every text in it counts
+    waiting: list[Any] = [content]
     while waiting:
-        value, is_argument = waiting.pop()
+        value = waiting.pop()
         if isinstance(value, dict):
-            if _is_address(value.get("path")) or (is_argument and any(map(_is_address, value.values()))):
+            if _is_address(value.get("path")):
                 return True
-            waiting.extend((one, is_argument or name == "arguments") for name, one in value.items())
+            waiting.extend(value.values())
         elif isinstance(value, list):
             if any(map(_is_address, value)):
                 return True
-            waiting.extend((one, is_argument) for one in value)
+            waiting.extend(value)
     return False
 
 

@@ -40,7 +40,6 @@ _WRITE = (
     r"/(gradio_api/(upload|run/predict|queue/join|cancel|reset|call/\w+)"
     r"|signin|signout|api/v1/faces)"
 )
-_MCP = r"|/gradio_api/mcp(/[\w.-]*)*"
 _ANY_HOST = frozenset(("/healthz", "/readyz"))  # a supervisor asks by whatever address it knows
 _PRIVATE = (b"cache-control", b"private, no-store")
 _EVENTS, _UNBUFFERED = b"text/event-stream", (b"x-accel-buffering", b"no")  # nginx would collect them to the end
@@ -66,7 +65,6 @@ class Guard:
     hosts: names that the server answers to, such as "faces.example"; none for any.
     embed_in: other sites' origins, such as "https://huggingface.co", whose pages may show ours in a frame.
     root_path: where the server stands below a proxy, such as "/faces"; the proxy may take it off the path, or not.
-    mcp: lets Gradio's MCP server be reached.
     uploads: counts them and cleans up after them.
     """
 
@@ -78,7 +76,6 @@ class Guard:
         hosts: Sequence[str] = (),
         embed_in: Sequence[str] = (),
         root_path: str = "",
-        mcp: bool = False,
         uploads: Uploads | None = None,
     ):
         self._app = app
@@ -89,10 +86,9 @@ class Guard:
         self._root_path = root_path.rstrip("/")
         self._uploads = uploads
         self._routes = {
-            "GET": re.compile(_READ + _MCP * mcp),
+            "GET": re.compile(_READ),
             "HEAD": re.compile(_READ),
-            "POST": re.compile(_WRITE + _MCP * mcp),
-            "DELETE": re.compile((_MCP * mcp).removeprefix("|") or r"(?!)"),
+            "POST": re.compile(_WRITE),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -44,7 +44,6 @@ _ROUTES = tuple(
         (r"/gradio_api/heartbeat/[^/]*", "/gradio_api/heartbeat/{session}"),
         (r"/gradio_api/call/[^/]+", "/gradio_api/call/{name}"),
         (r"/gradio_api/call/[^/]+/[^/]+", "/gradio_api/call/{name}/{event}"),
-        (r"/gradio_api/mcp(/.*)?", "/gradio_api/mcp"),
         (r"/assets/.*", "/assets/{file}"),
         (r"/static/.*", "/static/{file}"),
         (r"/api/v1/files/.*", "/api/v1/files/{file}"),
