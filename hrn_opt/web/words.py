@@ -23,6 +23,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "Give one photo of a face; get back a textured 3D face. Nothing leaves this machine.",
         "给一张人脸照片，得到带纹理的三维人脸。照片不会离开这台机器。",
     ),
+    "sign_out": ("Sign out", "退出登录"),
     "photo": ("Photo", "照片"),
     "faces_found": ("Faces found", "找到的人脸"),
     "which_face": ("Which face", "选择人脸"),
@@ -74,6 +75,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "working_on": ("Face {number} of {count} …", "第 {number} 张，共 {count} 张……"),
     "writing": ("Writing the files …", "正在写文件……"),
     "done": ("Done in {seconds} s.", "完成，用时 {seconds} 秒。"),
+    "run": ("Run {run_id}", "任务编号 {run_id}"),
     "left_out": ("{count} of the faces are left out: {why}", "有 {count} 张人脸未处理：{why}"),
     "stopped": ("Stopped.", "已停止。"),
     "broken": (

@@ -44,6 +44,7 @@ from hrn_opt.web.page.updates import DOWNLOADS, SAME, FacesUpdate, ResultUpdate,
 from hrn_opt.web.runs import Runs, asker_of
 from hrn_opt.web.sessions import Sessions
 from hrn_opt.web.settings import ServingSettings
+from hrn_opt.web.watch.logs import FIELDS
 from hrn_opt.web.words import language_of, say, say_advice, say_error
 
 log = logging.getLogger("hrn_opt.page")
@@ -101,7 +102,8 @@ class Callbacks:
     ) -> AsyncIterator[RunUpdate]:
         """Progress as it happens, then the files, and all of it for `show`."""
         language = language_of(request.headers)
-        ticker = Ticker(language)
+        asker = asker_of(request)
+        ticker = Ticker(language, asker.run_id)
         run = self.sessions.begin(_session(request), _visitor(request))
         try:
             if photo_path is None:
@@ -111,7 +113,7 @@ class Callbacks:
             photo = self._tracked(photo_path, request)
             choice = ModelChoice(model, precision)
             job = MakeJob(photo, run.folder, choice, _index(face), want, texture_size)
-            async with aclosing(self.runs.run(job, asker_of(request), run.stop)) as events:
+            async with aclosing(self.runs.run(job, asker, run.stop)) as events:
                 async for event in events:
                     if isinstance(event, FacesMade):
                         made = event
@@ -126,7 +128,7 @@ class Callbacks:
             yield _ended(ticker.ended(say_error(language, error), failed=True))
             raise _failure(say_error(language, error)) from error
         except Exception as error:
-            log.exception("A photo failed")
+            log.exception("A photo failed", extra={FIELDS: {"run_id": asker.run_id}})
             yield _ended(ticker.ended(say(language, "broken"), failed=True))
             raise _failure(say(language, "broken")) from error
         finally:

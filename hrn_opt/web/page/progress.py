@@ -16,9 +16,13 @@ GIGABYTE = 1e9
 
 @dataclass
 class Ticker:
-    """The stages of the run that is going on, ticked as they end."""
+    """The stages of the run that is going on, ticked as they end.
+
+    run_id: shown when it has ended, so that a visitor can name it to the operator, whose log has it.
+    """
 
     language: str
+    run_id: str = ""
     costs: list[StageCost] = field(default_factory=list)
     fraction: float = 0.0
     number: int = 1
@@ -33,7 +37,8 @@ class Ticker:
         return _progress(note, self.fraction, self._stages(running=True))
 
     def ended(self, note: str, failed: bool = False, advice: Sequence[str] = ()) -> str:
-        return _progress(note, self.fraction, self._stages(running=False), failed, advice)
+        run = say(self.language, "run", run_id=self.run_id) if self.run_id else ""
+        return _progress(note, self.fraction, self._stages(running=False), failed, advice, run)
 
     def _stages(self, running: bool) -> str:
         done = {cost.stage: cost for cost in self.costs}
@@ -79,12 +84,15 @@ def costs_html(language: str, costs: Sequence[StageCost]) -> str:
     return f'<table class="costs"><caption>{caption}</caption>{"".join(rows)}</table>'
 
 
-def _progress(note: str, fraction: float, stages: str, failed: bool = False, advice: Sequence[str] = ()) -> str:
+def _progress(
+    note: str, fraction: float, stages: str, failed: bool = False, advice: Sequence[str] = (), run: str = ""
+) -> str:
+    named = f'<p class="run">{escape(run)}</p>' if run else ""
     hints = "".join(f'<p class="advice">{escape(hint)}</p>' for hint in advice)
     percent = round(100 * fraction)
     return (
         f'<div class="progress"><div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100"'
         f' aria-valuenow="{percent}" aria-label="{escape(note)}"><i style="width:{percent}%"></i></div>'
         f'<p class="note{" failed" if failed else ""}" role="status">{escape(note)}</p>{hints}'
-        f'<ul class="stages">{stages}</ul></div>'
+        f'<ul class="stages">{stages}</ul>{named}</div>'
     )

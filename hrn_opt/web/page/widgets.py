@@ -10,6 +10,7 @@ import gradio as gr
 
 from hrn_opt.options import DEFAULT_TEXTURE_SIZE, PRECISION_NAMES
 from hrn_opt.serving.models import ModelState
+from hrn_opt.web.page.account import account
 from hrn_opt.web.page.browser import NAME_PICTURES, OFFER_EVERY_PHOTO, RESULTS_INTO_SIGHT
 from hrn_opt.web.page.callbacks import FIRST_FACE, Callbacks
 from hrn_opt.web.page.progress import Ticker, idle
@@ -78,6 +79,7 @@ def build_page(callbacks: Callbacks) -> gr.Blocks:
         title=WORDS["title"][0], analytics_enabled=False, delete_cache=(600, round(callbacks.settings.kept_s))
     )
     with page:
+        signed_in = gr.HTML(visible=False, elem_id="account")
         gr.Markdown("# " + _word("title"), elem_classes="intro")
         gr.Markdown(_word("intro"), elem_classes="intro")
         with gr.Row():
@@ -87,6 +89,7 @@ def build_page(callbacks: Callbacks) -> gr.Blocks:
                 outputs = _outputs()
         _connect(callbacks, inputs, outputs)
         _remember(page, callbacks, inputs)
+        page.load(account, None, signed_in, **AT_ONCE)
         page.load(None, js=NAME_PICTURES)
         page.load(None, js=OFFER_EVERY_PHOTO)
         page.unload(callbacks.leave)

@@ -33,6 +33,13 @@ def test_another_face_begins_anew():
     assert ticker.working("x").count('"done"') == 1 and ticker.fraction == 0.2
 
 
+def test_a_run_that_has_ended_can_be_named():
+    ticker = Ticker("en", "0123abcd")
+    assert "0123abcd" not in ticker.working("Working …")
+    assert '<p class="run">Run 0123abcd</p>' in ticker.ended("No face.", failed=True)
+    assert 'class="run"' not in Ticker("en").ended("Done.") + refused("no") + idle("en")
+
+
 def test_what_visitors_named_is_escaped():
     assert "<script>" not in refused("<script>.jpg is no picture") + Ticker("en").ended("x", advice=("<script>",))
     assert 'class="note failed"' in refused("no") and 'class="note"' in idle("en")
