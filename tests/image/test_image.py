@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hrn_opt.cli.termination import EXIT_TERMINATED
 from tests.image.engine import IMAGE, ROOT, Engine, build, usable_engine
 from tests.image.page import await_readiness, glb_of
 
 MOST_CPU_IMAGE_BYTES = 1_250_000_000
-STOPS_WITHIN_S = 3.0  # engines kill after ten; 0.3 to 2 s measured on two cores that others kept busy
+STOPS_WITHIN_S = 8.0  # engines kill after ten; 0.3 to 1.4 s measured on two free cores, 4.2 s at a load of 7
 STARTS_WITHIN_S = 120  # two busy cores and cold files
 PACK_FOLDER = "/home/hrn/.cache/hrn_opt"
 LOCKED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=1g")
@@ -143,11 +144,13 @@ def most_memory_bytes(engine: Engine, name: str) -> int:
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
-def test_photos_at_once_fit_the_memory(engine, example_photo, cpus):
+def test_photos_of_phones_at_once_fit_the_memory(engine, example_photo, tmp_path, cpus):
     """A model process for each CPU would not fit one GB beside the server, so there are as many as do."""
+    photo = tmp_path / "phone.jpg"
+    Image.open(example_photo).resize((3500, 3500)).save(photo, quality=90)  # 12 megapixels
     with page(engine, f"--cpus={cpus}") as (name, address):
         with ThreadPoolExecutor(6) as programs:
-            glbs = list(programs.map(lambda _: glb_of(address, example_photo, 4096), range(6)))
+            glbs = list(programs.map(lambda _: glb_of(address, photo, 4096), range(6)))
         assert all(glb[:4] == b"glTF" for glb in glbs)
         print(f"{cpus} CPUs, 1 GB: {most_memory_bytes(engine, name) / 1e6:.0f} MB at most")
         logged = engine("logs", name)

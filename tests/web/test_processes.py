@@ -23,7 +23,7 @@ def machine(monkeypatch):
 
 @pytest.mark.parametrize(
     ("cpus", "free_mb", "processes"),
-    [(1, 9000, 1), (8, 9000, 8), (2, 850, 1), (2, 1900, 2), (8, 2500, 4), (4, 100, 1)],
+    [(1, 9000, 1), (8, 9000, 8), (2, 850, 1), (2, 1900, 2), (8, 2500, 3), (4, 100, 1)],
 )
 def test_one_a_processor_as_far_as_they_fit_the_memory(machine, cpus, free_mb, processes):
     machine(cpus, free_mb)
