@@ -128,7 +128,9 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
     operations.add_to(app, worker, metrics)
     page = build_page(Callbacks(runs, _models(settings), sessions, settings))
     gradio = _mounted(app, page, settings)
-    gated = Gate(cast(App, app), settings.access, owners, settings.secret, bool(settings.embed_in))
+    uploads = Uploads(folder, Quota(folder, round(settings.most_disk_mb * 1e6)))
+    is_embedded = bool(settings.embed_in)
+    gated = Gate(cast(App, app), settings.access, owners, settings.secret, is_embedded, frozenset(page.fns))
     guarded = Guard(
         gated,
         max_body_bytes=settings.max_body_bytes,
@@ -162,6 +164,7 @@ def _mounted(app: FastAPI, page: gr.Blocks, settings: ServingSettings) -> Any:
         css=CSS,
         i18n=WORDS_IN_BROWSER,
     )
+    page.has_launched = True  # else Gradio would copy whatever file of this machine an input names
     return next(route.app for route in app.routes if isinstance(route, Mount))
 
 

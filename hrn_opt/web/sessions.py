@@ -87,6 +87,13 @@ class Sessions:
             self._photos.setdefault(session, set()).add(folder)
         return folder
 
+    def holds(self, photo: Path) -> bool:
+        """Whether the photo lies in a folder below the root, as every upload does."""
+        try:
+            return photo.resolve().parent.parent == self._root.resolve()
+        except (OSError, ValueError):  # a name that is too long, or holds a null character
+            return False
+
     def track_upload(self, session: str, photo: Path) -> None:
         """Has the upload's folder deleted with the last session that holds it: equal uploads share one."""
         folder = photo.resolve().parent
@@ -98,8 +105,13 @@ class Sessions:
         """A file that was made in one of the session's folders, wherever below it; None where there is none."""
         with self._lock:
             own = next((path for path in self._photos.get(session, ()) if path.name == folder), None)
-        path = None if own is None else (own / name).resolve()
-        return path if own is not None and path is not None and path.is_relative_to(own) and path.is_file() else None
+        if own is None:
+            return None
+        try:
+            path = (own / name).resolve()
+            return path if path.is_relative_to(own) and path.is_file() else None
+        except (OSError, ValueError):  # a name that is too long, or holds a null character
+            return None
 
     def drop(self, session: str, folder: Path) -> None:
         """Deletes one of the session's folders now."""

@@ -98,6 +98,26 @@ def test_what_lies_elsewhere_or_belongs_to_the_page_is_never_deleted(tmp_path):
     assert example.is_file() and elsewhere.is_file()
 
 
+def test_only_uploads_are_held(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    sessions, elsewhere = Sessions(root), upload(tmp_path, "elsewhere")
+    assert sessions.holds(upload(root, "mine"))
+    (root / "mine" / "link").symlink_to(elsewhere)
+    for other in (elsewhere, root / "mine" / "link", root / "x" / ".." / ".." / "elsewhere" / "me.jpg", root / "mine"):
+        assert not sessions.holds(other)
+    assert not any(sessions.holds(Path(odd)) for odd in ("/etc/passwd", "\0", "x" * 5000, "/dev/zero", ""))
+
+
+def test_a_name_that_no_file_can_have_is_no_file(tmp_path):
+    sessions = Sessions(tmp_path)
+    folder = sessions.new_folder("me")
+    (folder / "me.glb").touch()
+    assert sessions.file("me", folder.name, "me.glb") == folder / "me.glb"
+    for name in ("\0", "x" * 300, "x/" * 3000, "../me.glb", "", ".", "\ud800"):
+        assert sessions.file("me", folder.name, name) is None
+
+
 def test_a_sweep_takes_what_is_old_and_leaves_what_is_in_use(tmp_path):
     sessions, clock = sweeping(tmp_path)
     old, young = sessions.begin("a"), sessions.begin("a")

@@ -29,6 +29,8 @@ from hrn_opt.web.folders import NO_ROOM, disk_full
 
 JSON_BYTES = 1_000_000  # of a request's parameters; photos come as forms
 _PASSED_OVER = 4  # times what is allowed; whoever sends more may find the line cut
+# Of a form: others than UTF-8 give names that no file can have, or fail in the midst of reading.
+_OTHER_CHARSET = re.compile(rb"charset(?!=\"?utf-?8\"?\s*(;|$))", re.IGNORECASE)
 _ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?[/\\]{2}", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,10 @@ log = logging.getLogger(__name__)
 
 def is_form(headers: Headers) -> bool:
     return headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data")
+
+
+def has_other_charset(headers: Headers) -> bool:
+    return is_form(headers) and _OTHER_CHARSET.search(headers[b"content-type"]) is not None
 
 
 async def pass_parameters(app: App, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from hrn_opt.web.asgi import (
@@ -54,14 +55,23 @@ class Gate:
     access: who may; everybody where it is empty.
     secret: signs cookies; "" for a new one at each start.
     is_embedded: whether pages of other sites show this one in a frame.
+    functions: as of `Ownership`.
     """
 
-    def __init__(self, app: App, access: Access, owners: Owners, secret: str = "", is_embedded: bool = False):
+    def __init__(
+        self,
+        app: App,
+        access: Access,
+        owners: Owners,
+        secret: str = "",
+        is_embedded: bool = False,
+        functions: Container[int] | None = None,
+    ):
         self._app = app
         self._access = access
         self._cookies = Cookies(secret, access.users, is_embedded)
         self._sign_in = SignIn(access.users, self._cookies)
-        self._owned = Ownership(app, owners)
+        self._owned = Ownership(app, owners, functions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from hrn_opt.web.door.bodies import is_form, pass_parameters, pass_upload
+from hrn_opt.web.door.bodies import has_other_charset, is_form, pass_parameters, pass_upload
 from hrn_opt.web.door.requests import (
     NOTHING_HERE,
+    OTHER_CHARSET,
     OTHER_HOST,
     OTHER_SITE,
     App,
@@ -33,11 +34,11 @@ from hrn_opt.web.door.uploads import Uploads
 # Recorded from the page in a browser, gradio_client and curl; what else Gradio 6.31 answers, nobody here needs.
 _READ = (
     r"/(|robots\.txt|config|theme\.css|favicon\.ico|(assets|static)(/[\w.-]+)+"
-    r"|gradio_api/(info|upload_progress|queue/data|heartbeat/\w+|file=/.+|call/\w+/\w+)"
+    r"|gradio_api/(info|upload_progress|queue/data|heartbeat/\w+|file=/.+|call/create/\w+)"
     r"|healthz|readyz|metrics|version|signin|api/v1/(openapi\.json|docs|files/[\w-]+/.+))"
 )
 _WRITE = (
-    r"/(gradio_api/(upload|run/predict|queue/join|cancel|reset|call/\w+)"
+    r"/(gradio_api/(upload|run/predict|queue/join|cancel|reset|call/create)"
     r"|signin|signout|api/v1/faces)"
 )
 _ANY_HOST = frozenset(("/healthz", "/readyz"))  # a supervisor asks by whatever address it knows
@@ -123,7 +124,7 @@ class Guard:
             return OTHER_SITE
         if method not in self._routes or not self._routes[method].fullmatch(route):
             return NOTHING_HERE
-        return None
+        return OTHER_CHARSET if has_other_charset(headers) else None
 
     def _with_headers(self, send: Send, route: str) -> Send:
         own = (*self._headers, _PRIVATE) if "/file=" in route else self._headers

@@ -30,8 +30,11 @@ class Owners:
 
     @property
     def root_name(self) -> str:
-        """The last part of the root's path, which every path below it holds."""
-        return os.path.basename(self._root)
+        """The longer of the last two parts of the root's path, which every path below it holds.
+
+        The other one may be a word that names of photos hold, too, such as "files".
+        """
+        return max(self._root.split(os.sep)[-2:], key=len)
 
     def claim_session(self, session: str, visitor: str) -> bool:
         """Whether the session, or event, is the visitor's; the first who uses one has it from then on."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -35,11 +35,15 @@ class Unclear(Exception):
 
 
 class Ownership:
-    """The last layer before Gradio."""
+    """The last layer before Gradio.
 
-    def __init__(self, app: App, owners: Owners):
+    functions: the numbers that Gradio knows the page's events by, and fails at others; None: not checked.
+    """
+
+    def __init__(self, app: App, owners: Owners, functions: Container[int] | None = None):
         self._app = app
         self._owners = owners
+        self._functions = functions
 
     async def __call__(self, scope: Scope, path: str, visitor: str, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 403 to a stranger. path: as of `local_path`."""
@@ -86,6 +90,8 @@ class Ownership:
         for name, value in self._content(body, visitor):
             if name in _NAMES and isinstance(value, str):
                 self._claim(value, visitor)
+            elif name == "fn_index" and not self._is_function(value):
+                raise Unclear
         learning = _learning(send, lambda answer: self._learn_event(answer, visitor))
         await self._app(_uncompressed(scope), replayed(body, receive), learning)
 
@@ -97,13 +103,15 @@ class Ownership:
             raise Unclear from None
         except ValueError:
             return []  # Gradio refuses it, too
-        name = self._owners.root_name
-        paths = [text for text in _texts(content) if name in text and not _ADDRESS.match(text)]
+        paths = list(_paths(content, self._owners.root_name))
         if len(paths) > _MOST_PATHS:
             raise Unclear
         if not all(self._owners.may_read(path, visitor) for path in paths):
             raise Foreign
         return list(content.items()) if isinstance(content, dict) else []
+
+    def _is_function(self, number: object) -> bool:
+        return self._functions is None or (isinstance(number, int) and number in self._functions)
 
     def _claim(self, session: str, visitor: str) -> None:
         if len(session) > _MOST_NAME_CHARACTERS:
@@ -131,15 +139,18 @@ def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _texts(content: Any) -> Iterator[str]:
-    """Every text in a JSON value, but for the names."""
+def _paths(content: Any, root_name: str) -> Iterator[str]:
+    """The path of every file in a JSON value, wherever it leads, and every other text that holds the root's name."""
     waiting = [content]
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):
-            yield value
+            if root_name in value and not _ADDRESS.match(value):
+                yield value
         elif isinstance(value, dict):
-            waiting.extend(value.values())
+            if isinstance(path := value.get("path"), str):
+                yield path
+            waiting.extend(one for name, one in value.items() if name != "path" or not isinstance(one, str))
         elif isinstance(value, list):
             waiting.extend(value)
 

@@ -36,6 +36,7 @@ OTHER_SITE = Refusal(403, "Only this server's own page may do that.")
 OTHER_HOST = Refusal(421, "This server does not answer to that name.")
 NOTHING_HERE = Refusal(404, "There is nothing here.")
 TOO_LARGE = Refusal(413, "That is too large.")
+OTHER_CHARSET = Refusal(415, "Forms are read as UTF-8 alone.")
 FETCHES_NOTHING = Refusal(403, "This server fetches nothing from elsewhere; upload the photo.")
 
 

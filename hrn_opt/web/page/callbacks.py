@@ -20,6 +20,7 @@ from hrn_opt.errors import (
     OptionInvalid,
     PhotoEmpty,
     PhotoFormatUnsupported,
+    PhotoMissing,
     PhotoTooCostly,
     PhotoUnreadable,
     Stopped,
@@ -73,11 +74,10 @@ class Callbacks:
             yield _no_faces()
             return
         yield FacesUpdate(idle(language, "looking"))
-        photo = self._tracked(photo_path, request)
-        job = FindJob(
-            photo, self.sessions.new_folder(_session(request), _visitor(request)), ModelChoice(model, precision)
-        )
         try:
+            photo = self._tracked(photo_path, request)
+            folder = self.sessions.new_folder(_session(request), _visitor(request))
+            job = FindJob(photo, folder, ModelChoice(model, precision))
             async with aclosing(self.runs.run(job, asker_of(request))) as events:
                 async for event in events:
                     if isinstance(event, FacesFound):
@@ -184,7 +184,10 @@ class Callbacks:
         self.sessions.end(_session(request))
 
     def _tracked(self, photo_path: str, request: gr.Request) -> Path:
+        """The upload, which from now on goes with the session. Raises PhotoMissing for a file that is none."""
         photo = Path(photo_path)
+        if not self.sessions.holds(photo):  # Gradio takes whatever path an input names
+            raise PhotoMissing("The photo is not here; upload it again.", photo=photo.name, reason="none")
         self.sessions.track_upload(_session(request), photo)
         return photo
 

@@ -266,6 +266,33 @@ def test_a_file_is_worked_on_for_its_owner_alone(ada, eve, page):
     assert post(ada, "queue/join", data=data, session_hash="ada") == 200
 
 
+@pytest.mark.parametrize("path", [
+    "/etc/passwd", "examples/astronaut.jpg", "/dev/zero", "\0", "\ud800", "",
+    "/x/gradio_api/file=/../../..{served}/folder/me.jpg", "x://y/../../..{served}/folder/me.jpg",
+])  # fmt: skip
+def test_no_other_file_of_the_machine_is_worked_on(ada, eve, page, path):
+    """Gradio checks where a file lies only if the input has a "_type", and then copies it first."""
+    uploaded(ada, "folder")
+    path = path.format(served=page.root)
+    for meta in ({"meta": {"_type": "gradio.FileData"}}, {}):
+        assert post(eve, "queue/join", data=[{"path": path, **meta}], session_hash="eve") == 403
+
+
+@pytest.mark.parametrize("name", ["profiles.jpg", "files", "my files/me.jpg"])
+def test_a_photo_may_be_called_like_the_served_folder(tmp_path, name):
+    page = Page(tmp_path / "hrn_opt_12345678" / "files")
+    ada = entered(Gate(page, OPEN, Owners(page.root)))
+    data = [{"path": uploaded(ada, "folder"), "orig_name": name}, name]
+    assert post(ada, "queue/join", data=data, session_hash="ada") == 200
+
+
+@pytest.mark.parametrize(("number", "status"), [(2, 200), (-1, 400), (3, 400), (None, 400), ("2", 400), ([], 400)])
+def test_only_the_page_s_own_events_can_be_called(page, owners, number, status):
+    """Gradio fails at others, with a traceback in the log."""
+    ada = entered(Gate(page, OPEN, owners, functions=range(3)))
+    assert post(ada, "run/predict", data=[], fn_index=number) == status
+
+
 def test_only_good_answers_are_learnt_from(owners, tmp_path):
     async def failing(scope, receive, send):
         await send({"type": "http.response.start", "status": 500, "headers": []})

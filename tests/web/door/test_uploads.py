@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from hrn_opt.web.door.bodies import has_other_charset
 from testing.guarded_page import guarded_page
 
 pytestmark = pytest.mark.slow
@@ -168,3 +169,14 @@ def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(tmp_path):
             assert json.loads(upload(page, b"photo")[1])
     finally:
         subprocess.run(["umount", tmp_path / "uploads"], check=True)
+
+
+@pytest.mark.parametrize(("parameters", "is_taken"), [
+    (b"boundary=x", True), (b"charset=UTF-8; boundary=x", True), (b'boundary=x; charset="utf-8"', True),
+    (b"boundary=x; charset=undefined", False), (b"charset=utf-8; charset=idna; boundary=x", False),
+    (b"charset*=utf-8''utf-7; boundary=x", False), (b"boundary=x;CHARSET=raw_unicode_escape", False),
+    (b"boundary=x; charset=utf-8-sig", False), (b"boundary=x; charset*0=undef; charset*1=ined", False),
+])  # fmt: skip
+def test_forms_are_utf_8(parameters, is_taken):
+    """Python knows codecs that fail in the midst of reading, and some that give names which no file can have."""
+    assert has_other_charset({b"content-type": b"multipart/form-data; " + parameters}) is not is_taken
