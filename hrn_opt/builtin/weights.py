@@ -36,21 +36,22 @@ class BuiltinNetworks:
 
 def load_networks(path: Path = WEIGHTS_PATH, device: torch.device | str = "cpu") -> BuiltinNetworks:
     """The networks on `device`, from a file that must be the published one, byte for byte."""
-    arrays = load(_read_verified(path))
+    arrays = load(read_verified(path, WEIGHTS_SHA256))
     return BuiltinNetworks(
         _filled(BlazeFace, "detector", arrays, device),
         _filled(AttentionMesh, "mesh", arrays, device),
     )
 
 
-def _read_verified(path: Path) -> bytes:
+def read_verified(path: Path, sha256: str) -> bytes:
+    """What a file of the package holds; ModelMissing or ModelDamaged where it is not the one with that hash."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ModelMissing(f"{path} is missing; install hrn_opt again.", model="builtin") from None
     except OSError as error:
         raise ModelDamaged(f"{path} cannot be read ({error.strerror}); install hrn_opt again.") from error
-    if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise ModelDamaged(f"{path} is not the file that hrn_opt came with; install hrn_opt again.")
     return content
 

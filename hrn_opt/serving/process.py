@@ -19,8 +19,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from hrn_opt.errors import FaceUnusable, HrnOptError, InternalError, OutOfMemory, OutputUnwritable, Stopped
+from hrn_opt.errors import (
+    FaceUnusable,
+    HrnOptError,
+    InternalError,
+    ModelDamaged,
+    ModelMissing,
+    OutOfMemory,
+    OutputUnwritable,
+    PackError,
+    Stopped,
+)
 from hrn_opt.machine import resident_bytes
+from hrn_opt.options import BUILTIN
 from hrn_opt.output.outlines import LONGEST_PX
 from hrn_opt.photo.resize import resize_longest
 from hrn_opt.pipeline import Detection
@@ -86,7 +97,7 @@ def _first_load(runner: Runner) -> Report:
         runner.load(ModelChoice())
     except Exception as error:  # a boundary: said to the server, and tried again by the next photo
         log.error("The model did not load; the next photo tries again: %s", error, exc_info=error)
-        return LoadFailed(error if isinstance(error, HrnOptError) else _internal())
+        return LoadFailed(_without_paths(error) if isinstance(error, HrnOptError) else _internal())
     return Ready()
 
 
@@ -100,7 +111,7 @@ def _answer(connection: Connection, runner: Runner, order: Do, orders: _Orders) 
             else:
                 connection.send(Told(order.number, event))
     except HrnOptError as error:
-        answer = Failed(order.number, error)
+        answer = Failed(order.number, _without_paths(error))
     except Exception as error:  # a boundary: one sentence to the visitor, the rest to the log
         log.exception("A photo failed")
         answer = Failed(order.number, _internal() if not ran_out_of_memory(error) else _out_of_memory())
@@ -254,6 +265,16 @@ def _everything(made: list[FaceMade], job: MakeJob) -> Path | None:
 def _check(stop: threading.Event) -> None:
     if stop.is_set():
         raise Stopped("Stopped.")
+
+
+def _without_paths(error: HrnOptError) -> HrnOptError:
+    """The same, where its sentence is fit for visitors; that of a damaged model is for the log, as it names folders."""
+    own_is_missing = isinstance(error, ModelMissing) and error.values.get("model") == BUILTIN
+    if not (own_is_missing or isinstance(error, ModelDamaged | PackError)):
+        return error
+    log.error("A model cannot be used: %s", error)
+    kind = ModelDamaged if own_is_missing else type(error)
+    return kind("The model's files are missing or damaged; whoever runs this server finds in its log which.")
 
 
 def _internal() -> InternalError:
