@@ -39,6 +39,8 @@ def load(
     memory: how many GiB of the device HRN may take, or "auto"; what does not fit waits on the CPU or in offload_folder.
     The embedded model runs on the CPU in float32 within 1 GB whatever the machine has, and takes no other choice.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise OptionInvalid(f"model={model!r} is not known; use 'auto', 'builtin', 'hrn', or a pack's folder.")
     model = best_model() if model == "auto" else model
     if model == BUILTIN:
         return Reconstructor(_builtin(device, precision, memory, offload_folder))
@@ -71,7 +73,7 @@ def _builtin(
         "memory": (memory, ("auto",)),
     }
     for option, (value, possible) in asked.items():
-        if value not in possible:
+        if not any(type(value) is type(one) and value == one for one in possible):
             choices = " or ".join(repr(choice) for choice in possible)
             raise OptionInvalid(f"{option}={value!r} is not possible with the embedded model; use {choices}.")
     return BuiltinModel.load()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from numpy.typing import ArrayLike
 
+from hrn_opt.checks import check_each, check_flag
 from hrn_opt.errors import FaceNotThere, FaceUnusable, NoFaceFound, OptionInvalid, Stopped
 from hrn_opt.options import DEFAULT_TEXTURE_SIZE, LARGEST_TEXTURE, SMALLEST_TEXTURE
 from hrn_opt.output.turntable import turntable
@@ -45,6 +46,8 @@ _FRACTION_AFTER = {
     Stage.TEXTURE: 0.95,
     Stage.ASSEMBLE: 1.0,
 }
+
+_OPTIONS = ("face", "want", "texture_size", "faces", "stop", "hints")  # of `stream`
 
 Answer = TypeVar("Answer")
 
@@ -122,6 +125,8 @@ class Reconstructor:
         number are checked before any work. Raises FaceUnusable where no likeness could come.
         """
         want, size, hints = Want.parse(want), self._checked_size(texture_size), self._checked_hints(hints)
+        check_each("faces", faces, Face, error=OptionInvalid)
+        check_flag("stop", stop, error=OptionInvalid)
         clock = _StageClock(stop, self._model.cpu_threads, self._device_info)
         photo = photo if isinstance(photo, Detection) else open_photo(photo)
         found = self._detected(photo, faces, hints, clock)
@@ -171,6 +176,8 @@ class Reconstructor:
 
         landmarks: (68, 2), skin_mask: (224, 224), 0..255 or 0..1, cheek_widening: as `types.Hints` says, for HRN.
         """
+        if unknown := options.keys() - _OPTIONS:
+            raise OptionInvalid(f"{', '.join(sorted(unknown))} is no option; use {', '.join(_OPTIONS)}.")
         if not (landmarks is None and skin_mask is None and cheek_widening is None):
             options["hints"] = Hints.of(landmarks, skin_mask, cheek_widening)
         *_, last = self.stream(photo, **options)
@@ -194,6 +201,8 @@ class Reconstructor:
         `reconstruct` would refuse are left out; where no other is, FaceUnusable is raised.
         """
         want, size = Want.parse(want), self._checked_size(texture_size)
+        check_each("faces", faces, Face, error=OptionInvalid)
+        check_flag("stop", stop, error=OptionInvalid)
         hints = self._checked_hints(None if cheek_widening is None else Hints.of(cheek_widening=cheek_widening))
         photo = open_photo(photo)
         with torch.inference_mode(), torch_threads(self._model.cpu_threads):

@@ -119,11 +119,11 @@ def device_memory_report() -> str:
 
 def parse_device(device: str) -> torch.device:
     """ "auto" takes CUDA when there is one. OptionInvalid for what this machine lacks."""
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         parsed = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         raise OptionInvalid(f"device={device!r} is not known; use 'auto', 'cpu', 'cuda' or 'cuda:1'.") from None
     if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
         raise OptionInvalid(f"device={device!r}: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'.")
@@ -131,11 +131,10 @@ def parse_device(device: str) -> torch.device:
 
 
 def parse_precision(precision: str, device: torch.device) -> torch.dtype:
-    """ "auto" is float16 on CUDA, bfloat16 on a CPU that has instructions for it, and float32 on any other CPU."""
-    if precision == "auto":
-        on_cpu = torch.bfloat16 if has_fast_bf16() else torch.float32
-        return on_cpu if device.type == "cpu" else torch.float16
-    if precision not in PRECISIONS:
+    """ "auto" is float32 on a CPU, where half precision often costs time, and float16 elsewhere."""
+    if isinstance(precision, str) and precision == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if not (isinstance(precision, str) and precision in PRECISIONS):
         raise OptionInvalid(f"precision={precision!r} is not known; use 'auto', {', '.join(map(repr, PRECISIONS))}.")
     return PRECISIONS[precision]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrn_opt.checks import check
+from hrn_opt.checks import as_numbers, check, is_between
 from hrn_opt.errors import OptionInvalid, PhotoArrayInvalid
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Hints:
         for name, values in (("landmarks", self.landmarks), ("skin_mask", self.skin_mask)):
             if values is not None and not values.isfinite().all():
                 raise OptionInvalid(f"{name} holds values that are no numbers.")
-        if not 0 <= self.cheek_widening <= 1:
+        if not is_between(self.cheek_widening, 0, 1):
             raise OptionInvalid(f"cheek_widening={self.cheek_widening!r} is not possible; use 0 to 1.")
 
     @classmethod
@@ -236,8 +236,8 @@ class Hints:
         """From arrays, tensors or nested lists; a skin mask with a value above 1 counts as 0..255."""
         import torch  # here alone: who serves needs none
 
-        points = None if landmarks is None else torch.as_tensor(np.asarray(landmarks, np.float64))
-        mask = None if skin_mask is None else torch.as_tensor(np.asarray(skin_mask, np.float32))
+        points = None if landmarks is None else torch.as_tensor(as_numbers(landmarks, np.float64, OptionInvalid))
+        mask = None if skin_mask is None else torch.as_tensor(as_numbers(skin_mask, np.float32, OptionInvalid))
         if mask is not None and mask.numel() and mask.max() > 1:
             mask = mask / 255
         return cls(points, mask, cls.cheek_widening if cheek_widening is None else cheek_widening)

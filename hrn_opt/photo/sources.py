@@ -76,8 +76,8 @@ def _read_all(source: object, limits: PhotoLimits) -> bytes:
         )
     try:
         encoded = source.read(limits.max_bytes + 1)  # one over is enough to tell that it is too large
-    except (OSError, ValueError):  # ValueError: closed, or text that is not UTF-8
-        raise _no_bytes("The file object could not be read; open it in binary mode and keep it open.") from None
+    except Exception as error:  # a boundary: the reader is the caller's, and may raise whatever it likes
+        raise _no_bytes("The file object could not be read; open it in binary mode and keep it open.") from error
     if not isinstance(encoded, bytes):
         raise _no_bytes("The file object does not give bytes; open it in binary mode.")
     return encoded

@@ -67,19 +67,22 @@ def strip_bomb():
 
 def test_3_bombs_keep_an_honest_visitor_hardly_waiting(tmp_path, photo, record_property):
     bombs = [scan_bomb(), strip_bomb()]
-    with serving(tmp_path, "--model", "builtin") as served, visiting(ready(served).address) as eve:
-        with visiting(served.address) as honest:
-            alone_s = max(timed(lambda: face(honest, photo).raise_for_status()) for _ in range(3))
-            for number in range(BOMBS):
-                path = uploaded(eve, bombs[number % 2] + bytes([number]), "bomb.jpg")
-                assert joined(eve, path, f"bomb{number}").status_code == 200
-            beside_s = timed(lambda: face(honest, photo).raise_for_status())
-            health_s = timed(lambda: honest.get("/healthz").raise_for_status())
-            told = [outcome(eve, f"bomb{number}")["output"]["error"] for number in range(BOMBS)]
-            server_mb = served.process.memory_info().rss / MB
-            rss_mb = sum(one.memory_info().rss for one in served.process.children(recursive=True)) / MB
-            for number in range(BOMBS):
-                joined(eve, uploaded(eve, bombs[number % 2], "bomb.jpg"), f"more{number}")
+    with (
+        serving(tmp_path, "--model", "builtin") as served,
+        visiting(ready(served).address) as eve,
+        visiting(served.address) as honest,
+    ):
+        alone_s = max(timed(lambda: face(honest, photo).raise_for_status()) for _ in range(3))
+        for number in range(BOMBS):
+            path = uploaded(eve, bombs[number % 2] + bytes([number]), "bomb.jpg")
+            assert joined(eve, path, f"bomb{number}").status_code == 200
+        beside_s = timed(lambda: face(honest, photo).raise_for_status())
+        health_s = timed(lambda: honest.get("/healthz").raise_for_status())
+        told = [outcome(eve, f"bomb{number}")["output"]["error"] for number in range(BOMBS)]
+        server_mb = served.process.memory_info().rss / MB
+        rss_mb = sum(one.memory_info().rss for one in served.process.children(recursive=True)) / MB
+        for number in range(BOMBS):
+            joined(eve, uploaded(eve, bombs[number % 2], "bomb.jpg"), f"more{number}")
     figure(
         record_property, 3, alone_s=alone_s, beside_s=beside_s, health_s=health_s, server_mb=server_mb, all_mb=rss_mb
     )
