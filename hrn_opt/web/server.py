@@ -17,6 +17,7 @@ from typing import Any, cast
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from gradio.server_messages import HeartbeatMessage
 from starlette.routing import Mount
 
@@ -27,7 +28,7 @@ from hrn_opt.options import BUILTIN
 from hrn_opt.serving.models import Models
 from hrn_opt.serving.setup import OpenerLimits, ProcessSetup
 from hrn_opt.serving.worker import Worker, WorkerLimits
-from hrn_opt.web.api import faces
+from hrn_opt.web.api import faces, problems
 from hrn_opt.web.asgi import App
 from hrn_opt.web.door.gate import Gate
 from hrn_opt.web.door.guard import Guard
@@ -165,7 +166,10 @@ def _mounted(app: FastAPI, page: gr.Blocks, settings: ServingSettings) -> Any:
         i18n=WORDS_IN_BROWSER,
     )
     page.has_launched = True  # else Gradio would copy whatever file of this machine an input names
-    return next(route.app for route in app.routes if isinstance(route, Mount))
+    mounted: Any = next(route.app for route in app.routes if isinstance(route, Mount))
+    # FastAPI's own answer quotes what was sent, and fails where that is no text.
+    mounted.add_exception_handler(RequestValidationError, problems.respond_to_invalid)
+    return mounted
 
 
 class _Server(uvicorn.Server):

@@ -66,7 +66,8 @@ async def respond_to_invalid(request: Request, error: Exception) -> JSONResponse
     """A form that is not as it is described."""
     assert isinstance(error, RequestValidationError)
     said = [f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {one['msg']}" for one in error.errors()]
-    problem = Problem(title="Request invalid", status=422, detail="; ".join(said)[:2000], error="RequestInvalid")
+    detail = "; ".join(said)[:2000].encode(errors="replace").decode()  # names of fields may be no text
+    problem = Problem(title="Request invalid", status=422, detail=detail, error="RequestInvalid")
     return JSONResponse(problem.model_dump(), 422, media_type=MEDIA_TYPE)
 
 

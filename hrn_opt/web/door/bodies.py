@@ -13,6 +13,7 @@ from starlette.formparsers import MultiPartException
 from hrn_opt.errors import DiskFull
 from hrn_opt.web.door.requests import (
     FETCHES_NOTHING,
+    NO_FILE,
     TOO_LARGE,
     App,
     Headers,
@@ -28,6 +29,7 @@ from hrn_opt.web.door.uploads import Upload, Uploads
 from hrn_opt.web.folders import NO_ROOM, disk_full
 
 JSON_BYTES = 1_000_000  # of a request's parameters; photos come as forms
+_UPLOAD = "/gradio_api/upload"
 _PASSED_OVER = 4  # times what is allowed; whoever sends more may find the line cut
 # Of a form: others than UTF-8 give names that no file can have, or fail in the midst of reading.
 _OTHER_CHARSET = re.compile(rb"charset(?!=\"?utf-?8\"?\s*(;|$))", re.IGNORECASE)
@@ -89,6 +91,10 @@ async def pass_upload(
     except MultiPartException:
         if not body.was_cut:
             raise
+    except TypeError:  # of Gradio, where a field is no file
+        if answer.is_under_way or route != _UPLOAD:
+            raise
+        body.refusal = NO_FILE
     except OSError as error:
         if error.errno not in NO_ROOM or answer.is_under_way:
             raise

@@ -37,6 +37,7 @@ OTHER_HOST = Refusal(421, "This server does not answer to that name.")
 NOTHING_HERE = Refusal(404, "There is nothing here.")
 TOO_LARGE = Refusal(413, "That is too large.")
 OTHER_CHARSET = Refusal(415, "Forms are read as UTF-8 alone.")
+NO_FILE = Refusal(422, "This form holds no file.")
 FETCHES_NOTHING = Refusal(403, "This server fetches nothing from elsewhere; upload the photo.")
 
 

@@ -171,6 +171,14 @@ def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(tmp_path):
         subprocess.run(["umount", tmp_path / "uploads"], check=True)
 
 
+def test_a_form_without_a_file_is_told_so(page):
+    body = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\nno file' + END
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=60)
+    connection.request("POST", "/gradio_api/upload", body, {"Content-Type": FORM})
+    with contextlib.closing(connection):
+        assert connection.getresponse().status in (400, 422)
+
+
 @pytest.mark.parametrize(("parameters", "is_taken"), [
     (b"boundary=x", True), (b"charset=UTF-8; boundary=x", True), (b'boundary=x; charset="utf-8"', True),
     (b"boundary=x; charset=undefined", False), (b"charset=utf-8; charset=idna; boundary=x", False),
