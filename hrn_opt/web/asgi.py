@@ -62,7 +62,8 @@ async def refuse(send: Send, path: str, status: int, reason: str, headers: Itera
     headers = (NO_STORE, *headers)
     if path.startswith("/api/"):
         problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": reason}
-        await answer(send, status, json.dumps(problem).encode(), b"application/problem+json", headers)
+        content = json.dumps({**problem, "error": f"Http{status}"}).encode()
+        await answer(send, status, content, b"application/problem+json", headers)
     else:
         await answer(send, status, reason.encode(), PLAIN, headers)
 

@@ -51,7 +51,7 @@ async def refuse(refusal: Refusal, route: str, send: Send, *, close: bool = Fals
         kind = b"application/problem+json"
         title = HTTPStatus(refusal.status).phrase
         problem = {"type": "about:blank", "title": title, "status": refusal.status, "detail": refusal.detail}
-        body = json.dumps(problem).encode()
+        body = json.dumps({**problem, "error": f"Http{refusal.status}"}).encode()
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     if close:
         headers.append((b"connection", b"close"))
