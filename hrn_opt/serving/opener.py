@@ -8,13 +8,12 @@ of their own use `open_photo` in their own process.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ import numpy as np
 from hrn_opt import errors
 from hrn_opt.errors import HrnOptError, PhotoMissing, PhotoTooCostly, Stopped
 from hrn_opt.photo import PhotoLimits, open_photo
+from hrn_opt.serving.children import end_with_parent, start_child
 from hrn_opt.serving.setup import OpenerLimits
 from hrn_opt.types import Photo
 
 _LOOKS_EVERY_S = 0.05  # whether somebody wants it to stop
 _STARTS_WITHIN_S = 60.0  # on a machine that is busy; 0.25 s are usual
-_ENDS_WITHIN_S = 5.0
 _READY = b"ready"
 
 
@@ -46,6 +45,8 @@ class PhotoOpener:
 
         Raises what `open_photo` raises; PhotoTooCostly when opening takes more than it may; Stopped.
         """
+        if not self._process.is_alive():  # it died with nothing to do, as where memory ran out: not this photo's fault
+            self._restart()
         try:
             if not self._is_ready:
                 self._await(stop, _STARTS_WITHIN_S)
@@ -65,15 +66,12 @@ class PhotoOpener:
             raise _costly(path, "died", self._limits.seconds) from None
 
     def close(self) -> None:
-        self._connection.close()  # which it ends at
-        self._process.join(_ENDS_WITHIN_S)
-        self._kill()
+        self._connection.close()
+        self._kill()  # it holds nothing that would have to be put away
 
     def _start(self) -> None:
-        context = get_context("spawn")  # a fork would take the threads' locks with it
-        self._connection, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self._limits), name="hrn-opt-opener")
-        self._process.start()
+        self._connection, other = Pipe()
+        self._process = start_child(_serve, (other, self._limits), "hrn-opt-opener")
         other.close()
         self._is_ready = False
 
@@ -136,9 +134,7 @@ def _costly(path: Path, reason: str, seconds: float) -> PhotoTooCostly:
 
 def _serve(connection: Connection, limits: OpenerLimits) -> None:
     """The life of the process: a photo after the other, until the connection ends."""
-    # Whoever stops the program closes the connection; a signal to the whole group must not cut a photo off before.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
     _bound_memory(limits.address_space_bytes)
     with suppress(EOFError, OSError), connection:
         connection.send_bytes(_READY)

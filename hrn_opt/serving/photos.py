@@ -51,6 +51,7 @@ class OpenPhotos:
     def _entry(self, path: Path, stop: threading.Event) -> _Entry:
         key = _key_of(path)
         if key not in self._entries:
+            self.forget_gone()  # programs' photos are deleted with their answers
             self._entries[key] = _Entry(self._open(path, stop))
         self._entries.move_to_end(key)
         while len(self._entries) > 1 and self._bytes() > self._most_bytes:

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
+from hrn_opt.serving.children import end_with_parent, start_child
 from hrn_opt.serving.messages import Halt, Order, Report
 from hrn_opt.serving.setup import ProcessSetup
 
@@ -27,10 +28,8 @@ class ProcessPipe:
     """
 
     def __init__(self, setup: ProcessSetup, tell: Callable[[Report | Gone], None]):
-        context = get_context("spawn")  # a fork would take the threads' locks with it
-        self._connection, other = context.Pipe()
-        self._process = context.Process(target=_main, args=(other, setup), name="hrn-opt-model")
-        self._process.start()
+        self._connection, other = Pipe()
+        self._process = start_child(_main, (other, setup), "hrn-opt-model")
         other.close()
         self._tell = tell
         self._reader = threading.Thread(target=self._read, name="hrn-opt-reports", daemon=True)
@@ -69,6 +68,7 @@ class ProcessPipe:
 
 
 def _main(connection: Connection, setup: ProcessSetup) -> None:
+    end_with_parent()
     from hrn_opt.serving.process import main  # with torch, which the server does without
 
     main(connection, setup)

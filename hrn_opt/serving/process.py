@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +35,7 @@ from hrn_opt.output.outlines import LONGEST_PX
 from hrn_opt.photo.resize import resize_longest
 from hrn_opt.pipeline import Detection
 from hrn_opt.runtime import device_bytes, free_unused, keep_freed_memory, ran_out_of_memory, use_usable_cpus
+from hrn_opt.serving.children import end_at_once
 from hrn_opt.serving.jobs import (
     FaceMade,
     FacesFound,
@@ -67,9 +67,6 @@ _FORGETS_EVERY_S = 5.0  # photos whose files are gone
 
 def main(connection: Connection, setup: ProcessSetup) -> None:
     """The life of the process, until the server tells it to end, or is gone."""
-    # The server says when to end; a signal to the whole group must not cut off the photo at work.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the opener: threads take address space
     if setup.begin is not None:
         setup.begin()
@@ -77,6 +74,7 @@ def main(connection: Connection, setup: ProcessSetup) -> None:
     use_usable_cpus()
     with closing(PhotoOpener(setup.opener)) as opener, suppress(OSError):  # OSError: the server is gone
         work(connection, setup, opener.open)
+    end_at_once()
 
 
 def work(connection: Connection, setup: ProcessSetup, open_photo: Callable[[Path, threading.Event], Photo]) -> None:

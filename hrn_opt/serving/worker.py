@@ -177,8 +177,18 @@ class Worker:
             await asyncio.wait_for(self._until_idle(), drain_s)
         for entry in self._entries:
             entry.events.put_nowait(_shutting_down())
+        for slot in self._slots:
+            if slot.pipe is not None and not slot.loaded:
+                slot.pipe.kill()  # it would load its model to the end before it listens
         pipes = [slot.pipe for slot in self._slots if slot.pipe is not None]
         await asyncio.gather(*(asyncio.to_thread(pipe.close) for pipe in pipes))
+
+    def kill(self) -> None:
+        """Ends what is at work now, in the midst of it; for somebody who waits for `close` no longer."""
+        self._closing = True
+        for slot in self._slots:
+            if slot.pipe is not None:
+                slot.pipe.kill()
 
     async def _until_idle(self) -> None:
         while any(slot.entry is not None for slot in self._slots):
@@ -277,9 +287,7 @@ class Worker:
             log.error("A model process has ended (exit code %s); it is replaced", slot.pipe.exit_code)
         entry, slot.entry, slot.pipe = slot.entry, None, None
         if entry is not None:
-            entry.events.put_nowait(
-                ProcessDied("The machine gave this photo up: memory may have run out. Try again, or a smaller texture.")
-            )
+            entry.events.put_nowait(_shutting_down() if self._closing else _given_up())
         wait_s = _RESTART_AFTER_S[min(slot.deaths, len(_RESTART_AFTER_S) - 1)]
         slot.deaths += 1
         self._loop.call_later(wait_s, self._start, slot)
@@ -298,6 +306,10 @@ async def _before(
         f"This photo took longer than {deadline_s:.0f} s and was given up; try again later, or a smaller texture.",
         deadline_s=deadline_s,
     )
+
+
+def _given_up() -> ProcessDied:
+    return ProcessDied("The machine gave this photo up: memory may have run out. Try again, or a smaller texture.")
 
 
 def _shutting_down() -> ShuttingDown:

@@ -8,10 +8,11 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import gradio as gr
@@ -37,6 +38,7 @@ from hrn_opt.web.door.protocol import BACKLOG, ConnectionLimits, filter_accept_l
 from hrn_opt.web.door.uploads import Uploads
 from hrn_opt.web.folders import Quota, sweep_dead
 from hrn_opt.web.page.callbacks import Callbacks
+from hrn_opt.web.page.forgetting import OpenPages, forget_gone
 from hrn_opt.web.page.style import CSS, theme
 from hrn_opt.web.page.widgets import EXAMPLE_PHOTO, WORDS_IN_BROWSER, build_page
 from hrn_opt.web.runs import Runs
@@ -51,8 +53,7 @@ log = logging.getLogger(__name__)
 _LAST_EVENTS_S = 2.0  # for visitors to read how their photos ended
 _OTHER_EVENTS = 64
 _STATE_SESSIONS = 1000  # visitors whose page's memory is kept
-# A model process with its opener, six 12-megapixel photos with the largest texture: 680 MB; 370 MB on small photos.
-_PROCESS_BYTES = 700 << 20
+_FORGETS_EVERY_S = 5  # what Gradio remembers of those who have gone
 
 
 def serve(settings: ServingSettings, folder: Path, ready: Callable[[], object]) -> None:
@@ -77,6 +78,8 @@ def _config(settings: ServingSettings, served: Served) -> uvicorn.Config:
     limits = limits.fitting_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return uvicorn.Config(
         served.asgi,
+        callback_notify=served.forget_gone,
+        timeout_notify=_FORGETS_EVERY_S,
         http=protocol(limits, settings.trusted_proxies),
         ws="none",
         backlog=BACKLOG,
@@ -95,11 +98,16 @@ class Served:
     """asgi: the whole application.
     page: what Gradio shows.
     gradio: the application that it is mounted as.
+    open_pages: which visitors are there.
     """
 
     asgi: App
     page: gr.Blocks
     gradio: Any
+    open_pages: OpenPages
+
+    async def forget_gone(self) -> None:
+        forget_gone(self.page, self.gradio, self.open_pages)
 
 
 def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, owners: Owners, folder: Path) -> Served:
@@ -130,8 +138,8 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
     page = build_page(Callbacks(runs, _models(settings), sessions, settings))
     gradio = _mounted(app, page, settings)
     uploads = Uploads(folder, Quota(folder, round(settings.most_disk_mb * 1e6)))
-    is_embedded = bool(settings.embed_in)
-    gated = Gate(cast(App, app), settings.access, owners, settings.secret, is_embedded, frozenset(page.fns))
+    open_pages = OpenPages(cast(App, app))
+    gated = Gate(open_pages, settings.access, owners, settings.secret, bool(settings.embed_in))
     guarded = Guard(
         gated,
         max_body_bytes=settings.max_body_bytes,
@@ -140,7 +148,7 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
         root_path=settings.root_path,
         uploads=Uploads(folder, quota),
     )
-    return Served(RequestLog(guarded, metrics.request_ended), page, gradio)
+    return Served(RequestLog(guarded, metrics.request_ended), page, gradio, open_pages)
 
 
 def _mounted(app: FastAPI, page: gr.Blocks, settings: ServingSettings) -> Any:
@@ -186,13 +194,22 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals end the serving, and that was all they were for: uvicorn would raise them again afterwards."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Signals end the serving, and that was all they were for: uvicorn would raise them again afterwards.
+
+        They stay so to the program's end: another one must not break off the deleting of what visitors left.
+        """
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The second signal ends what the first one let go on."""
+        if self.should_exit:
+            self.force_exit = True
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._worker.kill)
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -204,12 +221,14 @@ class _Server(uvicorn.Server):
         await self._until_told()
         self._end_streams()
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn would leave this out, and the log would have a traceback of it
+            await self.lifespan.shutdown()
 
     async def _until_told(self) -> None:
         """Until every visitor's events have been handed out, within reason."""
         queue = self._served.page._queue
         for _ in range(round(_LAST_EVENTS_S / 0.05)):
-            if not (any(queue.active_jobs) or len(queue)):
+            if self.force_exit or not (any(queue.active_jobs) or len(queue)):
                 return
             await asyncio.sleep(0.05)
 

@@ -34,9 +34,7 @@ class Served(NamedTuple):
 @contextmanager
 def serving(temporary, *flags, **variables):
     """A page run with these flags and environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = (temporary / "server.log").open("w+")
     environment = {**os.environ, "TMPDIR": str(temporary), **variables}
     process = subprocess.Popen(
@@ -55,8 +53,13 @@ def serving(temporary, *flags, **variables):
         log.close()
 
 
-def _wait_until_it_serves(port, process, log_path):
-    """Its port is open before: whoever comes early waits there."""
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for_port(port, process, log_path):
     until = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < until and process.poll() is None:
         with suppress(OSError), closing(HTTPConnection("127.0.0.1", port, timeout=STARTS_WITHIN_S)) as connection:
