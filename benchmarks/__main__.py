@@ -87,7 +87,7 @@ def _section(name: str, args: argparse.Namespace, published: Path | None, prepar
     if name == "litert":
         return asdict(litert.measure_litert(10 * args.runs))
     if name == "web":
-        return asdict(measure_web(args.runs, tell))
+        return asdict(measure_web(args.runs, tell, rounds=args.rounds))
     if name == "hrn":
         return asdict(measure_hrn(prepared, args.precision, args.device, args.runs, args.pack is None))
     if name == "preprocessing":

@@ -14,14 +14,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
 
+from benchmarks.crowds import Crowd, measure_crowds
 from benchmarks.face import PHOTO, ROOT
-from benchmarks.measure import Timing, peak_rss_mb
+from benchmarks.measure import Timing
 
 ENDPOINT = "create"
 STARTS_WITHIN_S = 120
@@ -30,22 +30,10 @@ SMALLEST_ANSWER = "/robots.txt"  # what it takes beyond the time of a quiet serv
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """users: that send a photo at the same moment.
-    slowest_s: until the last has the result.
-    rss: so far.
-    """
-
-    users: int
-    photos_per_s: float
-    slowest_s: float
-    peak_rss_mb: float
-
-
-@dataclass(frozen=True)
 class WebResult:
-    """start_s: from the command to the first page.   The rest while a photo computes, but for `quiet`.
+    """The app's times while a photo computes, but for `quiet`.
 
+    start_s: from the command to the first page.
     lag: of the event loop; seconds that the smallest answer takes beyond those on the quiet server.
     """
 
@@ -58,8 +46,14 @@ class WebResult:
     crowds: tuple[Crowd, ...]
 
 
-def measure_web(photos: int, tell: Callable[[str, float], None], users: tuple[int, ...] = USERS) -> WebResult:
-    """photos: how many are sent one after another while the page is watched. The embedded model answers."""
+def measure_web(
+    photos: int, tell: Callable[[str, float], None], users: tuple[int, ...] = USERS, rounds: int = 5
+) -> WebResult:
+    """The embedded model answers.
+
+    photos: how many are sent one after another while the page is watched.
+    rounds: of each crowd, server and library in turn.
+    """
     with _server() as (address, process, start_s):
         tell("the page alone", 0.2)
         with httpx.Client(base_url=address) as client:
@@ -75,9 +69,10 @@ def measure_web(photos: int, tell: Callable[[str, float], None], users: tuple[in
                 whole.append(whole_s)
         visitor.client.close()
         crowds = []
-        for number, count in enumerate(users):
-            tell(f"{count} users at once", 0.6 + 0.4 * number / len(users))
-            crowds.append(_crowd(address, count, process.pid))
+        tell("many users at once", 0.6)
+        for crowd in measure_crowds(address, process.pid, users, rounds):
+            crowds.append(crowd)
+            tell(f"{crowd.users} users at once", 0.6 + 0.4 * len(crowds) / len(users))
     return WebResult(
         start_s=start_s,
         quiet=quiet,
@@ -178,14 +173,3 @@ class _Visitor:
         if first_s is None:
             raise RuntimeError("the app sent no progress")
         return first_s, time.perf_counter() - start
-
-
-def _crowd(address: str, users: int, pid: int) -> Crowd:
-    visitors = [_Visitor(address) for _ in range(users)]
-    start = time.perf_counter()
-    with ThreadPoolExecutor(users) as pool:
-        waits = [whole_s for _, whole_s in pool.map(_Visitor.send, visitors)]
-    wall_s = time.perf_counter() - start
-    for visitor in visitors:
-        visitor.client.close()
-    return Crowd(users, users / wall_s, max(waits), peak_rss_mb(pid))
