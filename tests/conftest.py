@@ -11,9 +11,7 @@ CI_MAY_LACK = ("CUDA", "this system")  # words of the reasons for which a test m
 
 def pytest_addoption(parser):
     parser.addoption("--fast", action="store_true", help=f'the fast tests alone: -m "{FAST}"')
-    parser.addoption(
-        "--long", action="store_true", help="tests/soak as before a release: thousands of photos"
-    )
+    parser.addoption("--long", action="store_true", help="tests/soak as before a release: thousands of photos")
 
 
 def pytest_configure(config):

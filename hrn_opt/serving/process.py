@@ -201,8 +201,10 @@ class Runner:
                 yield _found(found, job.folder)
             else:
                 yield from self._made(job, choice, model, found, cost, stop)
-        except OSError as error:
-            raise OutputUnwritable(f"The files could not be written ({error.strerror}); try again later.") from error
+        except (OSError, OutputUnwritable) as error:  # the latter's own sentence names the server's folder
+            cause = error if isinstance(error, OSError) else error.__cause__
+            reason = (getattr(cause, "strerror", None) or "they are in the way").lower()
+            raise OutputUnwritable(f"The files could not be written ({reason}); try again later.") from error
 
     def _made(
         self, job: MakeJob, choice: ModelChoice, model: Model, found: Detection, cost: StageCost, stop: threading.Event

@@ -205,7 +205,11 @@ class Quota:
                 reason="quota",
                 most_mb=round(self._most_bytes / 1e6),
             )
-        if shutil.disk_usage(self._root).free < self._promised_bytes + extra_bytes:
+        try:
+            free_bytes = shutil.disk_usage(self._root).free
+        except OSError as error:  # somebody has cleared away the system's folder for temporary files
+            raise disk_full() from error
+        if free_bytes < self._promised_bytes + extra_bytes:
             raise disk_full()
 
     def _measure(self) -> int:

@@ -1,7 +1,9 @@
 """What a model process does with a job: faces found, one or all of them made, refusals among them."""
 
+import errno
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -85,6 +87,16 @@ def test_the_other_model_process_need_not_be_asked_for_formats(run, tmp_path):
 def test_a_folder_that_cannot_be_written_is_a_sentence(run, tmp_path):
     with pytest.raises(OutputUnwritable) as caught:
         run(StepModel(), make(tmp_path / "gone", formats=("png",)))
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_full_disk_is_a_sentence_that_names_no_folder(run, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputUnwritable, match="no space left on device") as caught:
+        run(StepModel(), make(tmp_path, formats=("png",)))
     assert str(tmp_path) not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.soak.house import LARGE, SMALL, photos_in, post, until
 
 pytestmark = pytest.mark.slow
-_DISK_MIB = 32
+_DISK_MIB = 128  # at least 64 must be free for /readyz to say yes
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def assert_no_room(answer):
 
 
 @pytest.mark.parametrize(
-    ("left_bytes", "options"), [(0, SMALL), (64 << 10, SMALL), (1 << 20, LARGE), (8 << 20, LARGE | {"format": "obj"})]
+    ("left_bytes", "options"), [(0, SMALL), (64 << 10, SMALL), (1 << 20, LARGE), (1 << 20, LARGE | {"format": "obj"})]
 )
 def test_a_full_disk_is_said_and_forgotten_when_there_is_room(mount, start, photo, left_bytes, options):
     """No room for the photo, for half of it, for its files, for half of these."""
@@ -88,15 +88,14 @@ def test_a_disk_that_cannot_be_used_from_the_start_is_a_sentence(mount, start, t
     assert line.startswith("hrn-opt: The folder ") and "set TMPDIR to a folder" in line
 
 
-def test_a_folder_that_was_deleted_meanwhile_is_made_again(start, photo):
-    """Some systems clear their folders of temporary files while programs use them."""
+def test_a_folder_that_was_deleted_meanwhile_is_said(start, photo):
+    """Some systems clear their folders of temporary files while programs use them; the server must be started anew."""
     house = start("--concurrency", "1").until_ready()
     for path in house.temporary.iterdir():
         subprocess.run(["rm", "-r", str(path)], check=True)
-    assert post(house.address, photo, **SMALL).status_code == 200
+    assert_no_room(post(house.address, photo, **SMALL))
     house.signal()
-    assert house.exit_code() == 0 and "Traceback" not in house.log, house.log
-    assert not photos_in(house)
+    house.assert_ended_well()
 
 
 def test_a_proxy_in_the_environment_is_not_asked(start, photo):
