@@ -131,9 +131,10 @@ def parse_device(device: str) -> torch.device:
 
 
 def parse_precision(precision: str, device: torch.device) -> torch.dtype:
-    """ "auto" is float32 on a CPU, where half precision often costs time, and float16 elsewhere."""
+    """ "auto" is float16 on CUDA, bfloat16 on a CPU that has instructions for it, and float32 on any other CPU."""
     if isinstance(precision, str) and precision == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
+        on_cpu = torch.bfloat16 if has_fast_bf16() else torch.float32
+        return on_cpu if device.type == "cpu" else torch.float16
     if not (isinstance(precision, str) and precision in PRECISIONS):
         raise OptionInvalid(f"precision={precision!r} is not known; use 'auto', {', '.join(map(repr, PRECISIONS))}.")
     return PRECISIONS[precision]

@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 _LAST_EVENTS_S = 2.0  # for visitors to read how their photos ended
 _OTHER_EVENTS = 64
 _STATE_SESSIONS = 1000  # visitors whose page's memory is kept
+# A model process with its opener, six 12-megapixel photos with the largest texture: 680 MB; 370 MB on small photos.
+_PROCESS_BYTES = 700 << 20
 _FORGETS_EVERY_S = 5  # what Gradio remembers of those who have gone
 
 
@@ -137,7 +139,6 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
     operations.add_to(app, worker, metrics)
     page = build_page(Callbacks(runs, _models(settings), sessions, settings))
     gradio = _mounted(app, page, settings)
-    uploads = Uploads(folder, Quota(folder, round(settings.most_disk_mb * 1e6)))
     open_pages = OpenPages(cast(App, app))
     gated = Gate(open_pages, settings.access, owners, settings.secret, bool(settings.embed_in))
     guarded = Guard(

@@ -59,7 +59,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def _wait_for_port(port, process, log_path):
+def _wait_until_it_serves(port, process, log_path):
+    """Its port is open before: whoever comes early waits there."""
     until = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < until and process.poll() is None:
         with suppress(OSError), closing(HTTPConnection("127.0.0.1", port, timeout=STARTS_WITHIN_S)) as connection:
