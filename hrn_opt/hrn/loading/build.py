@@ -12,8 +12,9 @@ from hrn_opt.hrn.find.faces import FACES_AT_ONCE, FindNetworks
 from hrn_opt.hrn.find.landmarks import BoxRegressor
 from hrn_opt.hrn.frames import DEFORMATION_PX
 from hrn_opt.hrn.networks.folding import load_network
+from hrn_opt.hrn.pack.manifest import MASK, ONNX_MASK
 from hrn_opt.hrn.pack.networks import FIND_NETWORKS, NETWORKS
-from hrn_opt.hrn.pack.prepared import MASK, ONNX_MASK, PreparedPack
+from hrn_opt.hrn.pack.prepared import PreparedPack
 from hrn_opt.hrn.pack.published import MASK_GRAPH
 from hrn_opt.hrn.shape.morphable import MorphableModel
 from hrn_opt.hrn.stages import Assets

@@ -31,6 +31,7 @@ from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.assets import read_assets
 from hrn_opt.hrn.pack.checkpoint import load_checkpoint
 from hrn_opt.hrn.pack.home import MANIFEST
+from hrn_opt.hrn.pack.manifest import COPIES, FILE_NAMES, ONNX_MASK, TENSORS, Manifest
 from hrn_opt.hrn.pack.networks import NETWORKS, NetworkSpec
 from hrn_opt.hrn.pack.optional import refused_files
 
@@ -98,15 +99,15 @@ def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 
 def _write(made: _Made, report: pack.PackReport, sources: Mapping[str, dict[str, Any]], folder: Path) -> None:
     """The prepared files into an empty folder, all on the disk before the manifest is written."""
-    save_file(made.tensors, folder / prepared.TENSORS)
-    (folder / prepared.TENSORS).chmod(0o644)  # it comes out private, and may be served to another user
-    for source, name in prepared.COPIES.items():
+    save_file(made.tensors, folder / TENSORS)
+    (folder / TENSORS).chmod(0o644)  # it comes out private, and may be served to another user
+    for source, name in COPIES.items():
         if source in report.sizes and source not in made.notes:
             shutil.copyfile(report.folder / source, folder / name)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     for name in sizes:
         _flush(folder / name)
-    prepared.Manifest(hrn_opt.__version__, made.can_find(report), sizes, sources, made.notes).write(folder)
+    Manifest(hrn_opt.__version__, made.can_find(report), sizes, sources, made.notes).write(folder)
     _flush(folder / MANIFEST)
     _flush(folder)
 
@@ -174,7 +175,7 @@ def sha256(path: Path) -> str:
 def _recorded_sources(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     """The fingerprints of the published files that `folder` was made from; empty where there are none."""
     try:
-        return prepared.Manifest.read(folder).sources
+        return Manifest.read(folder).sources
     except PackError:
         return {}
 
@@ -196,7 +197,7 @@ def _unchanged_at_a_glance(report: pack.PackReport, known: Mapping[str, Mapping[
 def _remember(sources: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """New times of change in the manifest, so that the same files need not be hashed again."""
     with contextlib.suppress(OSError):  # only time is lost when the folder is not ours to write
-        dataclasses.replace(prepared.Manifest.read(folder), sources=sources).write(folder)
+        dataclasses.replace(Manifest.read(folder), sources=sources).write(folder)
 
 
 def _hashes(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -219,7 +220,7 @@ def _refuse_other_folders(folder: Path) -> None:
     """An error when `folder` holds anything that preparing would not have put there: it is replaced as a whole."""
     if folder.exists() and not folder.is_dir():
         raise OutputUnwritable(f"{folder} is a file; give a folder for the prepared pack.")
-    others = {path.name for path in folder.iterdir()} - prepared.FILE_NAMES if folder.exists() else set()
+    others = {path.name for path in folder.iterdir()} - FILE_NAMES if folder.exists() else set()
     if others:
         raise OutputUnwritable(f"{folder} holds other files ({min(others)}); give a new or empty folder.")
 
@@ -251,8 +252,8 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
             new = partial / "new"
             new.mkdir()
             yield new
-            if (folder / prepared.ONNX_MASK).exists():  # the user's own work
-                shutil.copy2(folder / prepared.ONNX_MASK, new)
+            if (folder / ONNX_MASK).exists():  # the user's own work
+                shutil.copy2(folder / ONNX_MASK, new)
             if folder.exists():
                 folder.rename(partial / "old")
             new.rename(folder)

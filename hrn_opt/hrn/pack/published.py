@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from hrn_opt.errors import PackDamaged, PackForeign, PackIncomplete
 from hrn_opt.program import FETCH
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODEL_ID = "iic/cv_resnet50_face-reconstruction"
 # The first is what the published code's own tests name; what the hub gives without a revision has changed in time.
@@ -134,6 +135,8 @@ def section(checkpoint: Mapping[Any, Any], key: str | None, file_name: str) -> M
             f"Fetch revision {REVISIONS[0]} ({FETCH} --revision {REVISIONS[0]})."
         )
     state = checkpoint if key is None else checkpoint[key]
+    from torch import Tensor  # here alone: what lies on the disk is asked for on every page, without torch
+
     if not isinstance(state, Mapping):
         raise PackDamaged(f"{key!r} in {file_name} is no set of named weights; {REMEDY}.")
     return {
@@ -151,6 +154,8 @@ def scalar(checkpoint: Mapping[Any, Any], key: str, file_name: str) -> Tensor:
             f"{file_name} is whole, but of another revision or model: it has no {key!r}, but {_keys_of(checkpoint)}. "
             f"Fetch revision {REVISIONS[0]} ({FETCH} --revision {REVISIONS[0]})."
         )
+    from torch import Tensor
+
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise PackDamaged(f"{key!r} in {file_name} is not one number; {REMEDY}.")
     return value.detach().reshape(1).float()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hrn_opt.errors import HrnOptError
 from hrn_opt.hrn.pack.home import PARTIAL, PREPARED, PUBLISHED, default_folder, is_prepared
+from hrn_opt.hrn.pack.manifest import Manifest
 
 
 class PackState(str, Enum):
@@ -24,13 +25,12 @@ def pack_state(home: Path | None = None) -> PackState:
     """The state of the pack in `home`, or where packs live; cheap enough for every page load."""
     home = home or default_folder()
     if is_prepared(home / PREPARED):
-        from hrn_opt.hrn.pack.prepared import open_prepared  # needs torch, which the doctor may find missing
-
         try:
-            whole = open_prepared(home / PREPARED).has_detectors
+            manifest = Manifest.read(home / PREPARED)
+            manifest.check_files(home / PREPARED)
         except HrnOptError:
             return PackState.DAMAGED
-        return PackState.READY if whole else PackState.WITHOUT_DETECTORS
+        return PackState.READY if manifest.has_detectors else PackState.WITHOUT_DETECTORS
     if (home / PUBLISHED).is_dir():
         return PackState.NOT_PREPARED
     return PackState.FETCHED_IN_PART if (home / PARTIAL).is_dir() else PackState.MISSING

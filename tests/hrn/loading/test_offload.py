@@ -156,7 +156,7 @@ from hrn_opt.hrn.loading import memory_plan, offload
 from hrn_opt.hrn.pack.networks import NETWORKS
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.networks.s3fd import S3FD
-from hrn_opt.hrn.pack import prepared
+from hrn_opt.hrn.pack import manifest
 
 def anonymous_mb():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -164,9 +164,9 @@ def anonymous_mb():
 
 folder, plan_kind = Path(sys.argv[1]), sys.argv[2]
 device, specs = torch.device("cpu"), {"s3fd": NETWORKS["s3fd"]}
-if not (folder / prepared.TENSORS).exists():
-    save_file({f"s3fd.{name}": p.detach() for name, p in S3FD().named_parameters()}, folder / prepared.TENSORS)
-    prepared.Manifest("0", False, {}, {}).write(folder)
+if not (folder / manifest.TENSORS).exists():
+    save_file({f"s3fd.{name}": p.detach() for name, p in S3FD().named_parameters()}, folder / manifest.TENSORS)
+    manifest.Manifest("0", False, {}, {}).write(folder)
     sys.exit()
 pack = prepared.open_prepared(folder)
 memory_plan.plan_for(pack, device, torch.float32, "auto")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from hrn_opt.errors import OutputUnwritable, PackIncomplete
 from hrn_opt.hrn.exact.pytorch3d_uv import uv_fragments
-from hrn_opt.hrn.pack import home, prepared
+from hrn_opt.hrn.pack import home, manifest
 from hrn_opt.hrn.pack import prepare as prepare_module
 from hrn_opt.hrn.pack import published as pack
 from hrn_opt.hrn.pack.checkpoint import load_checkpoint
@@ -132,12 +132,12 @@ def test_five_points_are_the_official_ones(published_pack, opened):
 def test_kept_files_are_copied_and_the_manifest_tells_all(published_pack, prepared_pack, opened):
     assert opened.fan_path.read_bytes() == (published_pack / pack.FAN_ARCHIVE).read_bytes()
     assert opened.mask_path.read_bytes() == (published_pack / pack.MASK_GRAPH).read_bytes()
-    assert {path.name for path in prepared_pack.iterdir()} == prepared.FILE_NAMES - {prepared.ONNX_MASK}
+    assert {path.name for path in prepared_pack.iterdir()} == manifest.FILE_NAMES - {manifest.ONNX_MASK}
     assert opened.has_detectors and opened.need_detectors() is None
-    manifest = json.loads((prepared_pack / home.MANIFEST).read_text())
-    assert manifest["format"] == prepared.FORMAT_VERSION and set(manifest["sources"]) == set(pack.FILES)
+    told = json.loads((prepared_pack / home.MANIFEST).read_text())
+    assert told["format"] == manifest.FORMAT_VERSION and set(told["sources"]) == set(pack.FILES)
     for path in (pack.MASK_GRAPH, pack.TEMPLATE_MESH):
-        assert manifest["sources"][path]["sha256"] == prepare_module.sha256(published_pack / path)
+        assert told["sources"][path]["sha256"] == prepare_module.sha256(published_pack / path)
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in prepared_pack.iterdir())
 
 
@@ -157,12 +157,12 @@ def test_nothing_is_done_twice(published_pack, own_pack, monkeypatch):
         raise AssertionError("prepared again")
 
     monkeypatch.setattr(prepare_module, "_made", never)
-    manifest = (own_pack / home.MANIFEST).stat()
+    before = (own_pack / home.MANIFEST).stat()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         monkeypatch.setattr(prepare_module, "sha256", never)
         assert prepare(published_pack, own_pack) == own_pack
-    assert (own_pack / home.MANIFEST).stat().st_mtime_ns == manifest.st_mtime_ns
+    assert (own_pack / home.MANIFEST).stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_a_copy_with_other_times_is_known_by_its_hashes(published_pack, linked_pack, own_pack, monkeypatch):
@@ -238,7 +238,7 @@ def test_a_full_disk_keeps_the_old_pack(linked_pack, own_pack, monkeypatch):
     assert open_prepared(own_pack).mask_path.is_file()
 
 
-@pytest.mark.parametrize("moment", ["save_file", "_flush", "prepared.Manifest.write"])
+@pytest.mark.parametrize("moment", ["save_file", "_flush", "Manifest.write"])
 def test_an_interruption_leaves_nothing(published_pack, tmp_path, monkeypatch, moment):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -251,8 +251,8 @@ def test_an_interruption_leaves_nothing(published_pack, tmp_path, monkeypatch, m
 
 def test_what_a_killed_run_left_is_no_pack_and_is_cleared(published_pack, tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from hrn_opt.hrn.pack import prepare, prepared\n"
-        "prepared.Manifest.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, sys; from pathlib import Path; from hrn_opt.hrn.pack import manifest, prepare\n"
+        "manifest.Manifest.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "prepare.prepare(*map(Path, sys.argv[1:]))"
     )
     target = tmp_path / "prepared"

@@ -9,7 +9,7 @@ import pytest
 from hrn_opt.errors import PackDamaged, PackIncomplete
 from hrn_opt.hrn.networks import generator, landmarks106, recon, retinaface, s3fd, unet
 from hrn_opt.hrn.networks.folding import load_network
-from hrn_opt.hrn.pack import home, prepared
+from hrn_opt.hrn.pack import home, manifest
 from hrn_opt.hrn.pack.prepare import prepare
 from hrn_opt.hrn.pack.prepared import open_prepared
 
@@ -47,7 +47,7 @@ def test_tensors_are_mapped_not_read(prepared_pack):
     assert int(run.stdout) < 8_000  # KB
 
 
-@pytest.mark.parametrize("name", [prepared.TENSORS, prepared.FAN, prepared.MASK])
+@pytest.mark.parametrize("name", [manifest.TENSORS, manifest.FAN, manifest.MASK])
 def test_a_truncated_or_missing_file_is_refused_and_made_again(published_pack, own_pack, name):
     with (own_pack / name).open("r+b") as file:
         file.truncate((own_pack / name).stat().st_size // 2)
@@ -61,7 +61,7 @@ def test_a_truncated_or_missing_file_is_refused_and_made_again(published_pack, o
 
 
 def test_a_damaged_header_is_refused(own_pack):
-    path = own_pack / prepared.TENSORS
+    path = own_pack / manifest.TENSORS
     with path.open("r+b") as file:
         file.write(b"\xff" * 64)
     with pytest.raises(PackDamaged, match="truncated or damaged"):
@@ -73,7 +73,7 @@ def test_a_damaged_header_is_refused(own_pack):
     [
         ("", "cannot be read"),
         ("[]", "cannot be read"),
-        (f'{{"format": {prepared.FORMAT_VERSION}}}', "lacks entries"),
+        (f'{{"format": {manifest.FORMAT_VERSION}}}', "lacks entries"),
         ('{"format": 99}', "has format 99, this version reads"),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_manifest_of_something_else_is_refused(own_pack, content, match):
 
 def test_a_folder_without_manifest_is_no_pack(own_pack, tmp_path):
     (own_pack / home.MANIFEST).unlink()
-    for folder in (own_pack, tmp_path / "nowhere", own_pack / prepared.TENSORS):
+    for folder in (own_pack, tmp_path / "nowhere", own_pack / manifest.TENSORS):
         assert not home.is_prepared(folder)
         with pytest.raises(PackIncomplete, match="holds no prepared pack"):
             open_prepared(folder)
