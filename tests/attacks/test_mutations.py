@@ -26,7 +26,7 @@ from tests.browser.visits import serving
 
 pytestmark = pytest.mark.slow
 SEED = 20_261_126
-COUNT = 600  # of all mutations
+COUNT = 600  # of all mutations; 5,000 held once
 MEANT = {503, 504, 507}  # busy, too late, no room
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "HEIF", "AVIF")
 NAMES = (
