@@ -23,7 +23,7 @@ from benchmarks.measure import peak_rss_mb
 from hrn_opt.machine import usable_cpus
 from hrn_opt.options import DEFAULT_TEXTURE_SIZE
 
-_PHOTOS_EACH = 4  # of one user, one after another
+_PHOTOS_EACH = 3  # of one user, one after another
 
 
 @dataclass(frozen=True)
