@@ -149,6 +149,7 @@ ERRORS_ZH: dict[str, str] = {
     "ModelDamaged": f"模型文件已损坏；请运行 {FETCH} 重新获取。",
     "PackError": f"HRN 模型文件不可用；请运行 {FETCH}。",
     "OptionInvalid": "选项无效；请重新载入页面再试。",
+    "OutputUnwritable": "结果文件无法写入；请稍后再试。",
     "Stopped": "已停止。",
     "QueueFull.all": "等待的照片已满（{most_jobs} 张）；请一分钟后再试。",
     "QueueFull.visitor": "您已有 {most_jobs} 张照片在处理；请一分钟后再试。",

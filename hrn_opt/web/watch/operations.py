@@ -52,6 +52,10 @@ def _reasons(worker: Worker) -> list[str]:
         reasons.append(f"The model {why}.")
     if worker.is_full:
         reasons.append("The queue is full.")
-    if shutil.disk_usage(tempfile.gettempdir()).free < _LEAST_FREE_BYTES:
-        reasons.append("The disk is full.")
+    try:
+        is_full = shutil.disk_usage(tempfile.gettempdir()).free < _LEAST_FREE_BYTES
+    except OSError:  # somebody has cleared the folder away
+        is_full = True
+    if is_full:
+        reasons.append("The disk is full, or the visitors' folder is gone.")
     return reasons

@@ -156,7 +156,7 @@ from hrn_opt.hrn.loading import memory_plan, offload
 from hrn_opt.hrn.pack.networks import NETWORKS
 from hrn_opt.hrn.networks.folding import load_network
 from hrn_opt.hrn.networks.s3fd import S3FD
-from hrn_opt.hrn.pack import manifest
+from hrn_opt.hrn.pack import manifest, prepared
 
 def anonymous_mb():
     lines = Path("/proc/self/status").read_text().splitlines()
