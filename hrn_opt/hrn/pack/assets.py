@@ -26,9 +26,8 @@ _SIDE_POINTS = 5
 
 def read_assets(folder: Path) -> dict[str, np.ndarray]:
     """Every asset of the published pack, under its name and in the shape of the prepared pack."""
-    model = _morphable_model(folder)
-    layout = _layout(folder, len(model["bfm.mean_shape"]))
-    return model | layout | _alignment(folder) | _albedo(folder)
+    model = morphable_model(folder)
+    return model | layout(folder, len(model["bfm.mean_shape"])) | alignment(folder) | albedo(folder)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def _npy(folder: Path, file: str) -> _Source:
     return _Source(file, "the array", array)
 
 
-def _morphable_model(folder: Path) -> dict[str, np.ndarray]:
+def morphable_model(folder: Path) -> dict[str, np.ndarray]:
+    """Shape, bases and triangles, from the one file that has them."""
     file = _mat(folder, published.MORPHABLE_MODEL, "meanshape", "idBase", "exBase", "tri", "point_buf", "keypoints")
     mean = file["meanshape"]
     if 1 not in mean.array.shape or mean.array.size % 3:
@@ -115,7 +115,7 @@ def _recentred(mean_shape: np.ndarray) -> np.ndarray:
     return centred
 
 
-def _albedo(folder: Path) -> dict[str, np.ndarray]:
+def albedo(folder: Path) -> dict[str, np.ndarray]:
     """The albedo maps, 0..255, halved to 256²: what comes later is linear in them, so halving once is the same."""
     size = _ALBEDO_FILE_SIZE
     mean = _npy(folder, published.ALBEDO_MEAN)
@@ -147,19 +147,20 @@ def _halved_basis(basis: np.ndarray) -> np.ndarray:
     return halved.reshape(ALBEDO_COUNT, -1)
 
 
-def _layout(folder: Path, vertex_count: int) -> dict[str, np.ndarray]:
+def layout(folder: Path, vertex_count: int) -> dict[str, np.ndarray]:
+    """The UV layout, rasterised; from the coordinates and the template mesh."""
     uv = _npy(folder, published.UV_COORDINATES).shaped(vertex_count, 2)
     if uv.dtype.kind != "f" or not np.isfinite(uv).all():
         raise PackDamaged(f"{published.UV_COORDINATES} holds values that are no coordinates; {published.REMEDY}.")
     faces = _Source(published.TEMPLATE_MESH, "faces", _obj_faces(folder / published.TEMPLATE_MESH)).indices(
         vertex_count, -1, 3
     )
-    layout = uv_fragments(np.asarray(uv), faces, MAP_SIZE)
+    fragments = uv_fragments(np.asarray(uv), faces, MAP_SIZE)
     return {
         "uv.coordinates": uv.astype(np.float32),
         "uv.faces": faces,
-        "uv.pixel_triangle": layout.triangle,
-        "uv.barycentric": layout.barycentric,
+        "uv.pixel_triangle": fragments.triangle,
+        "uv.barycentric": fragments.barycentric,
     }
 
 
@@ -182,7 +183,8 @@ def _obj_faces(path: Path) -> np.ndarray:
     return np.array(faces, np.int64)
 
 
-def _alignment(folder: Path) -> dict[str, np.ndarray]:
+def alignment(folder: Path) -> dict[str, np.ndarray]:
+    """The points that a face is aligned to, and the box regressor."""
     points = _mat(folder, published.ALIGN_POINTS, "lm")["lm"].shaped(68, 3).astype(np.float64)
     regressor = _mat(folder, published.BOX_REGRESSOR, "W1", "B1", "W2", "B2")
     hidden = regressor["W1"].array.shape[0]
