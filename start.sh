@@ -37,13 +37,13 @@ fail() {
 
 find_python() {
   local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.10 python; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       command -v -- "$candidate"
       return
     fi
   done
-  fail "no Python 3.10 or newer found; set PYTHON=/path/to/python3, or install one\
+  fail "no Python 3.11 or newer found; set PYTHON=/path/to/python3, or install one\
  (Debian, Ubuntu: sudo apt install python3 python3-venv)."
 }
 
@@ -51,12 +51,8 @@ find_python() {
 # they, a pin or the interpreter do; and "complete" where this interpreter has them all, in whatever version.
 needs_of() {
   "$1" - "${@:2}" <<'PY'
-import hashlib, re, sys
+import hashlib, re, sys, tomllib
 from importlib.metadata import PackageNotFoundError, version
-try:
-    import tomllib
-except ImportError:  # Python 3.10
-    from pip._vendor import tomli as tomllib
 
 def is_installed(requirement):
     try:

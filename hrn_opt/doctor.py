@@ -19,7 +19,7 @@ from pathlib import Path
 from hrn_opt.machine import free_memory_bytes, usable_cpus
 from hrn_opt.program import FETCH, install_command
 
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 11)
 NEEDED_RAM_BYTES = 768 << 20  # one photo with the embedded model, page included: 498 MB measured in a container
 NEEDED_DISK_BYTES = 200 << 20  # photos and results of some visitors
 # Package → the extra of pyproject.toml that brings it; "" for those that everything needs.

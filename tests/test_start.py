@@ -77,7 +77,7 @@ def test_help(clone):
 def test_without_python_it_says_what_to_install(clone):
     ended = start(clone, python=None)
     assert ended.returncode == 1
-    assert "no Python 3.10 or newer" in ended.stderr and "apt install python3" in ended.stderr
+    assert "no Python 3.11 or newer" in ended.stderr and "apt install python3" in ended.stderr
 
 
 def test_first_start_makes_an_environment_and_the_second_reuses_it(clone):
