@@ -220,6 +220,11 @@ class LimitedProtocol(H11Protocol):
         super().data_received(data)
         self._settle()
 
+    def resume_writing(self) -> None:
+        """The client has read so much that more is written: between two looks the same may lie there unread again."""
+        self._read_s = time.monotonic()
+        super().resume_writing()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._settle()
