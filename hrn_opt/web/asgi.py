@@ -18,6 +18,8 @@ Header = tuple[bytes, bytes]
 VISITOR = "hrn_opt.visitor"  # in the scope: who asks, a str
 USER = "hrn_opt.user"  # in the scope: the signed-in user's name, or None
 REQUEST_ID = "hrn_opt.request_id"  # in the scope, and in the answer's X-Request-ID
+MCP = "/api/v1/mcp"  # the path of the tool for language models, where there is one
+MCP = "/api/v1/mcp"  # the path of the tool for language models, where there is one
 
 PLAIN, HTML = b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
 NO_STORE: Header = (b"cache-control", b"no-store")

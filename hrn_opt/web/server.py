@@ -29,7 +29,7 @@ from hrn_opt.options import BUILTIN
 from hrn_opt.serving.models import Models
 from hrn_opt.serving.setup import OpenerLimits, ProcessSetup
 from hrn_opt.serving.worker import Worker, WorkerLimits
-from hrn_opt.web.api import faces, problems
+from hrn_opt.web.api import faces, mcp, problems
 from hrn_opt.web.asgi import App
 from hrn_opt.web.door.gate import Gate
 from hrn_opt.web.door.guard import Guard
@@ -136,6 +136,8 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
     metrics, quota = Metrics(worker), Quota(folder, round(settings.most_disk_mb * 1e6))
     runs = Runs(worker, metrics, quota)
     faces.add_to(app, runs, sessions)
+    if settings.mcp:
+        mcp.add_to(app, runs, sessions)
     operations.add_to(app, worker, metrics)
     page = build_page(Callbacks(runs, _models(settings), sessions, settings))
     gradio = _mounted(app, page, settings)
@@ -148,6 +150,7 @@ def build_app(settings: ServingSettings, worker: Worker, sessions: Sessions, own
         embed_in=settings.embed_in,
         root_path=settings.root_path,
         uploads=Uploads(folder, quota),
+        mcp_body_bytes=settings.mcp_body_bytes,
     )
     return Served(RequestLog(guarded, metrics.request_ended), page, gradio, open_pages)
 
@@ -169,7 +172,7 @@ def _mounted(app: FastAPI, page: gr.Blocks, settings: ServingSettings) -> Any:
         enable_monitoring=False,
         allowed_paths=[],
         max_file_size=settings.photo_limits.max_bytes,
-        mcp_server=False,  # else a variable of Gradio's would decide; why not: setting_kinds.NO_MCP
+        mcp_server=False,  # else a variable of Gradio's would decide; why not: docs/decisions.md
         theme=theme(),
         css=CSS,
         i18n=WORDS_IN_BROWSER,

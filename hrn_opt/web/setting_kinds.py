@@ -98,12 +98,6 @@ def _yes_no(given: object) -> bool:
     raise ValueError
 
 
-def _no(given: object) -> bool:
-    if _yes_no(given):
-        raise ValueError
-    return False
-
-
 def _host(given: object) -> str:
     """The address without brackets."""
     text = str(given)
@@ -163,13 +157,6 @@ def _origin(given: object) -> str:
 
 
 YES_NO = Kind("yes or no", _yes_no)
-# Gradio 6.31's MCP server calls the page anew, through one client for everybody, at the address that the first caller's
-# Host names: docs/decisions.md.
-NO_MCP = Kind(
-    "no: Gradio's MCP server would send every caller's photo and token to a host that the first of them names, "
-    "and has no way past a sign-in; programs have POST /api/v1/faces",
-    _no,
-)
 HOST = Kind("an IP address or a host's name, without a port", _host)
 HOSTS = several("hosts' names or IP addresses without ports, such as faces.example.org", _host)
 MODEL = Kind("auto, builtin, hrn, or the folder of a pack, which must be there", _model)

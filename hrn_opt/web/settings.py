@@ -28,7 +28,6 @@ from hrn_opt.web.setting_kinds import (
     HOSTS,
     MODEL,
     NETWORKS,
-    NO_MCP,
     ORIGINS,
     SUB_PATH,
     YES_NO,
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from hrn_opt.photo import PhotoLimits
 
 _FORM_BYTES = 100_000  # round the file of an upload
+_MCP_BYTES = 1_000_000  # round its base64: the rest of the message, and line breaks
 _LEAST_SECRET_CHARACTERS = 32
 _DAY_S = 86_400
 Read = TypeVar("Read")
@@ -103,7 +103,7 @@ SETTINGS = (
     Setting("log_level", word("debug", "info", "warning", "error"), "from which level on the log is written"),
     Setting("log_json", YES_NO, "write the log as one JSON object a line"),
     Setting("log_memory", whole(0, 1_000_000), "write memory to the log every so many photos; 0 for never"),
-    Setting("mcp", NO_MCP, "yes is refused: Gradio's MCP server does not keep callers apart"),
+    Setting("mcp", YES_NO, "offer a tool for language models, POST /api/v1/mcp"),
 )
 # Read elsewhere, or by start.sh; whatever else begins with HRN_OPT_ is a slip.
 SECRET_VARIABLES = ("HRN_OPT_USERS", "HRN_OPT_USERS_FILE", "HRN_OPT_TOKENS", "HRN_OPT_TOKENS_FILE", "HRN_OPT_SECRET")
@@ -204,6 +204,11 @@ class ServingSettings:
         """Of a request that uploads one photo."""
         return round(self.max_upload_mb * 1e6) + _FORM_BYTES
 
+    @property
+    def mcp_body_bytes(self) -> int:
+        """Of a message that holds one photo as base64; 0 without the tool."""
+        return round(self.max_upload_mb * 1e6 * 4 / 3) + _MCP_BYTES if self.mcp else 0
+
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> ServingSettings:
     """Flags before environment before defaults; OptionInvalid names everything that is wrong, not the first alone.
@@ -253,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for setting in SETTINGS:
         help_text = f"{setting.text} (default: {_shown(setting.default)})".replace("%", "%%")
-        alone: dict[str, Any] = {"nargs": "?", "const": "yes"} if setting.kind in (YES_NO, NO_MCP) else {}
+        alone: dict[str, Any] = {"nargs": "?", "const": "yes"} if setting.kind is YES_NO else {}
         parser.add_argument(setting.flag, dest=setting.name, metavar="VALUE", help=help_text, **alone)
     return parser
 

@@ -100,7 +100,7 @@ def test_a_yes_may_stand_alone():
         ("--log-level", "loud"),
         ("--log-json", "maybe"),
         ("--public", "perhaps"),
-        ("--mcp", "yes"),
+        ("--mcp", "perhaps"),
     ],
 )
 def test_what_cannot_be_is_refused_by_flag_and_variable(flag, value):
@@ -112,10 +112,10 @@ def test_what_cannot_be_is_refused_by_flag_and_variable(flag, value):
         assert message.startswith(f"{flag} (or {variable}): ") and message.count(".") >= 1 and "\n" not in message
 
 
-def test_mcp_is_refused_with_the_reason_and_another_way():
-    with pytest.raises(OptionInvalid, match=r"token to a host .* POST /api/v1/faces"):
-        read_settings(["--mcp"], {})
-    assert not read_settings(["--mcp=no"], {}).mcp
+def test_the_tool_takes_a_photo_of_the_largest_upload_as_base64_and_nothing_where_it_is_off():
+    settings = read_settings(["--mcp", "--max-upload-mb", "3"], {})
+    assert 4_000_000 < settings.mcp_body_bytes < 6_000_000
+    assert read_settings(["--mcp=no"], {}).mcp_body_bytes == 0
 
 
 def test_everything_wrong_is_told_at_once():

@@ -134,7 +134,7 @@ def _halved(maps: np.ndarray) -> np.ndarray:
     """(H/2, W/2, ...) means of 2 × 2 texels of (H, W, ...) float32, in the order of torch's bilinear interpolation."""
     half = np.float32(0.5)
     rows = half * maps[:, 0::2] + half * maps[:, 1::2]  # (H, W/2, ...)
-    means: NDArray[np.float32] = half * rows[0::2] + half * rows[1::2]
+    means: NDArray[np.float32] = np.add(half * rows[0::2], half * rows[1::2], dtype=np.float32)
     return means
 
 

@@ -1,4 +1,4 @@
-"""The two ways in which POST /api/v1/faces answers: with the file itself, or with events as it goes on."""
+"""How POST /api/v1/faces answers: with the file itself, or with events as it goes on; the MCP tool shares parts."""
 
 from __future__ import annotations
 
@@ -82,6 +82,13 @@ class _FileOnce(FileResponse):
 
 async def with_file(request: Request, runs: Runs, asked: Asked) -> Response:
     """The file that was asked for; raises what the job raises. A client that leaves has stopped it."""
+    made = await faces_made(request, runs, asked)
+    headers = {"Server-Timing": _server_timing(made.faces), "Cache-Control": "no-store"}
+    return _FileOnce(asked.answer_in(made), asked.delete, media_type=asked.output.media_type, headers=headers)
+
+
+async def faces_made(request: Request, runs: Runs, asked: Asked) -> FacesMade:
+    """How the job ended; raises what it raises. A client that leaves has stopped it."""
     async with (
         _stopped_when_gone(request) as stop,
         aclosing(runs.run(asked.job, asker_of(request), stop)) as events,
@@ -89,8 +96,7 @@ async def with_file(request: Request, runs: Runs, asked: Asked) -> Response:
         async for event in events:
             if isinstance(event, FacesMade):
                 made = event
-    headers = {"Server-Timing": _server_timing(made.faces), "Cache-Control": "no-store"}
-    return _FileOnce(asked.answer_in(made), asked.delete, media_type=asked.output.media_type, headers=headers)
+    return made
 
 
 async def with_events(request: Request, runs: Runs, asked: Asked) -> Response:
@@ -109,7 +115,7 @@ async def _told(request: Request, runs: Runs, asked: Asked) -> AsyncIterator[str
                     yield line
         if made is not None:
             asked.job.photo.unlink(missing_ok=True)
-            yield _line("done", _summary(made, asked, request))
+            yield _line("done", summary_of(made, asked, request))
     except HrnOptError as error:
         yield _line("problem", problem_of(error).model_dump())
     finally:
@@ -117,7 +123,8 @@ async def _told(request: Request, runs: Runs, asked: Asked) -> AsyncIterator[str
             asked.delete()
 
 
-def _summary(made: FacesMade, asked: Asked, request: Request) -> dict[str, Any]:
+def summary_of(made: FacesMade, asked: Asked, request: Request) -> dict[str, Any]:
+    """What was made and where it can be fetched, for programs."""
     path = asked.answer_in(made)
     place = quote(f"{asked.folder.name}/{path.relative_to(asked.folder).as_posix()}")
     return {

@@ -22,7 +22,7 @@ from hrn_opt.options import DEFAULT_TEXTURE_SIZE, LARGEST_TEXTURE
 from hrn_opt.output.names import safe_stem
 from hrn_opt.serving.jobs import MakeJob, ModelChoice
 from hrn_opt.web.api import docs, problems
-from hrn_opt.web.api.answers import EVENTS, OUTPUTS, Asked, with_events, with_file
+from hrn_opt.web.api.answers import EVENTS, OUTPUTS, Asked, Output, with_events, with_file
 from hrn_opt.web.runs import Runs, asker_of
 from hrn_opt.web.sessions import Sessions
 
@@ -36,7 +36,8 @@ _FORM: Any = {
     "max_fields": 16,
     "max_part_size": 1000,
 }  # of fields, not of the file
-_SMALLEST_TEXTURE = 256  # HRN's own size; the embedded model refuses it
+FACE_PATTERN = "^(all|[1-9][0-9]{0,2})$"
+SMALLEST_TEXTURE = 256  # HRN's own size; the embedded model refuses it
 
 
 _BY_MEDIA_TYPE = {"model/gltf-binary": "glb", "image/png": "png", "application/zip": "zip"}
@@ -79,26 +80,22 @@ def _router(runs: Runs, sessions: Sessions) -> APIRouter:
         request: Request,
         photo: Annotated[UploadFile, File(description="JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF.")],
         format: Annotated[_Format | None, Form(description=_FORMATS)] = None,
-        face: Annotated[
-            str, Form(pattern="^(all|[1-9][0-9]{0,2})$", description="1 is the largest; all needs format=zip.")
-        ] = "1",
-        texture_size: Annotated[int, Form(ge=_SMALLEST_TEXTURE, le=LARGEST_TEXTURE)] = DEFAULT_TEXTURE_SIZE,
+        face: Annotated[str, Form(pattern=FACE_PATTERN, description="1 is the largest; all needs format=zip.")] = "1",
+        texture_size: Annotated[int, Form(ge=SMALLEST_TEXTURE, le=LARGEST_TEXTURE)] = DEFAULT_TEXTURE_SIZE,
         turntable: Annotated[bool, Form(description="With format=zip: a rotating preview, too.")] = False,
         model: Annotated[Literal["auto", "builtin", "hrn"], Form()] = "auto",
         precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Form(description="HRN's.")] = "auto",
     ) -> Response:
         """One photo in, its face out. Errors are problem details (RFC 9457)."""
         output = OUTPUTS[format or _accepted(request)]
-        index = None if face == "all" else int(face) - 1
-        if index is None and output.formats is not None:
-            raise OptionInvalid("face=all is possible with format=zip only; name one face, such as face=1.")
+        index = face_index(face, output)
         want = "turntable" if turntable and output.formats is None else output.want
-        folder = sessions.new_folder(_owner(request))
-        delete = partial(sessions.drop, _owner(request), folder)
+        folder = sessions.new_folder(owner_of(request))
+        delete = partial(sessions.drop, owner_of(request), folder)
         try:
             path = await asyncio.to_thread(_saved, photo, folder)
             choice = ModelChoice(model, precision)
-            job = MakeJob(path, _made(folder), choice, index, want, texture_size, output.formats)
+            job = MakeJob(path, made_folder(folder), choice, index, want, texture_size, output.formats)
             answer = with_events if EVENTS in request.headers.get("accept", "") else with_file
             return await answer(request, runs, Asked(job, folder, output, delete))
         except BaseException:
@@ -108,7 +105,7 @@ def _router(runs: Runs, sessions: Sessions) -> APIRouter:
     @router.get("/files/{folder}/{name:path}", summary="A file that an event named", **described)
     async def get_file(request: Request, folder: str, name: str) -> Response:
         """Only for who made it, and until it is deleted."""
-        path = sessions.file(_owner(request), folder, name)
+        path = sessions.file(owner_of(request), folder, name)
         if path is None:
             raise NotHere("This file is not here, or not any more; make it again.")
         return FileResponse(path, filename=path.name)
@@ -116,9 +113,18 @@ def _router(runs: Runs, sessions: Sessions) -> APIRouter:
     return router
 
 
-def _owner(request: Request) -> str:
+def owner_of(request: Request) -> str:
     """Whose folders those of the request are."""
     return f"api:{asker_of(request).caller.visitor}"
+
+
+def face_index(face: str, output: Output) -> int | None:
+    """None for all faces, which one file of one face cannot hold."""
+    if face != "all":
+        return int(face) - 1
+    if output.formats is not None:
+        raise OptionInvalid("face=all is possible with format=zip only; name one face, such as face=1.")
+    return None
 
 
 def _accepted(request: Request) -> str:
@@ -129,7 +135,8 @@ def _accepted(request: Request) -> str:
     return "glb"
 
 
-def _made(folder: Path) -> Path:
+def made_folder(folder: Path) -> Path:
+    """A new one for what is made of the photo in the folder."""
     made = folder / "made"
     made.mkdir(mode=0o700)
     return made

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -65,10 +68,15 @@ async def respond_to_error(request: Request, error: Exception) -> JSONResponse:
 async def respond_to_invalid(request: Request, error: Exception) -> JSONResponse:
     """A form that is not as it is described."""
     assert isinstance(error, RequestValidationError)
-    said = [f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {one['msg']}" for one in error.errors()]
-    detail = "; ".join(said)[:2000].encode(errors="replace").decode()  # names of fields may be no text
-    problem = Problem(title="Request invalid", status=422, detail=detail, error="RequestInvalid")
+    said = said_of([{**one, "loc": one["loc"][1:]} for one in error.errors()])  # the first is "body"
+    problem = Problem(title="Request invalid", status=422, detail=said, error="RequestInvalid")
     return JSONResponse(problem.model_dump(), 422, media_type=MEDIA_TYPE)
+
+
+def said_of(errors: Iterable[Mapping[str, Any]]) -> str:
+    """What pydantic's errors say, each after the field's name."""
+    said = [f"{'.'.join(str(part) for part in one['loc']) or 'body'}: {one['msg']}" for one in errors]
+    return "; ".join(said)[:2000].encode(errors="replace").decode()  # names of fields may be no text
 
 
 async def respond_to_http(request: Request, error: Exception) -> JSONResponse:

@@ -28,7 +28,7 @@ from hrn_opt.web.door.requests import (
 from hrn_opt.web.door.uploads import Upload, Uploads
 from hrn_opt.web.folders import NO_ROOM, disk_full
 
-JSON_BYTES = 1_000_000  # of a request's parameters; photos come as forms
+JSON_BYTES = 1_000_000  # of a request's parameters; photos come as forms, or to the MCP tool
 _UPLOAD = "/gradio_api/upload"
 _PASSED_OVER = 4  # times what is allowed; whoever sends more may find the line cut
 # Of a form: others than UTF-8 give names that no file can have, or fail in the midst of reading.
@@ -74,7 +74,7 @@ async def pass_parameters(app: App, scope: Scope, headers: Headers, receive: Rec
 async def pass_upload(
     app: App, scope: Scope, headers: Headers, receive: Receive, send: Send, most_bytes: int, uploads: Uploads | None
 ) -> None:
-    """Gives the form to the page while it comes, up to so many bytes and as long as there is room on the disk."""
+    """Gives the body to the page while it comes, up to so many bytes and as long as there is room on the disk."""
     route = route_of(scope)
     length = int(headers.get(b"content-length", b"0"))
     if length > most_bytes:
@@ -111,7 +111,7 @@ async def pass_upload(
 
 
 class _Counted:
-    """A body on its way to the page. When it must end, the page is told that the form is broken: so it cleans up."""
+    """A body on its way to the page. When it must end, the page is told that a form is broken: so it cleans up."""
 
     def __init__(self, receive: Receive, most_bytes: int, upload: Upload | None):
         self._receive = receive

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from hrn_opt.web.asgi import MCP
 from hrn_opt.web.door.bodies import has_other_charset, is_form, pass_parameters, pass_upload
 from hrn_opt.web.door.requests import (
     NOTHING_HERE,
@@ -67,6 +68,7 @@ class Guard:
     embed_in: other sites' origins, such as "https://huggingface.co", whose pages may show ours in a frame.
     root_path: where the server stands below a proxy, such as "/faces"; the proxy may take it off the path, or not.
     uploads: counts them and cleans up after them.
+    mcp_body_bytes: of a message to the tool for language models, which holds a photo; 0 where there is no such tool.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Guard:
         embed_in: Sequence[str] = (),
         root_path: str = "",
         uploads: Uploads | None = None,
+        mcp_body_bytes: int = 0,
     ):
         self._app = app
         self._max_body_bytes = max_body_bytes
@@ -86,10 +89,12 @@ class Guard:
         self._headers = _security_headers(embed_in)
         self._root_path = root_path.rstrip("/")
         self._uploads = uploads
+        self._mcp_body_bytes = mcp_body_bytes
+        added = f"|{MCP}" if mcp_body_bytes else ""
         self._routes = {
-            "GET": re.compile(_READ),
+            "GET": re.compile(_READ + added),
             "HEAD": re.compile(_READ),
-            "POST": re.compile(_WRITE),
+            "POST": re.compile(_WRITE + added),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,6 +117,8 @@ class Guard:
             await refuse(refusal, route, send, close=scope["method"] not in ("GET", "HEAD"))
         elif scope["method"] != "POST":
             await self._app(scope, receive, send)
+        elif route == MCP:  # fetches nothing, whatever its body names
+            await pass_upload(self._app, scope, headers, receive, send, self._mcp_body_bytes, self._uploads)
         elif is_form(headers):
             await pass_upload(self._app, scope, headers, receive, send, self._max_body_bytes, self._uploads)
         else:

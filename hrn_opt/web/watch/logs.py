@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from hrn_opt.web.asgi import (
+    MCP,
     REQUEST_ID,
     USER,
     VISITOR,
@@ -53,7 +54,7 @@ _WHOLE_ROUTES = frozenset(
     (
         *("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", "/signin", "/signout"),
         *("/healthz", "/readyz", "/version", "/metrics"),
-        *("/api/v1/faces", "/api/v1/docs", "/api/v1/openapi.json"),
+        *("/api/v1/faces", MCP, "/api/v1/docs", "/api/v1/openapi.json"),
         *(
             f"/gradio_api/{name}"
             for name in (

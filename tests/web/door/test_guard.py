@@ -86,6 +86,17 @@ def test_what_the_page_does_not_need_is_not_there(path, body):
     assert status_of(f"/{path}", body) == 404
 
 
+def test_the_tools_route_is_there_where_it_is_on_and_takes_more_than_other_parameters():
+    body = b'["//9j' + b"A" * (2 * JSON_BYTES) + b'"]'  # base64 that looks like an address
+    assert status_of("/api/v1/mcp", body, [JSON]) == 404
+    answer, given = ask("/api/v1/mcp", body, [JSON], parts=5, mcp_body_bytes=3 * JSON_BYTES)
+    assert answer["status"] == 200 and given == body
+    assert status_of("/api/v1/mcp", body, [JSON], mcp_body_bytes=2 * JSON_BYTES) == 413
+    assert status_of("/api/v1/faces", body, [JSON], mcp_body_bytes=3 * JSON_BYTES) == 413
+    assert status_of("/api/v1/mcp", mcp_body_bytes=1) == 200
+    assert status_of("/api/v1/mcp/x", body, [JSON], mcp_body_bytes=3 * JSON_BYTES) == 404
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "POST"])
 def test_reading_is_all_that_can_be_done_with_the_page(method):
     assert status_of("/", method=method) == 404
