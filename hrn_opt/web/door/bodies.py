@@ -11,19 +11,14 @@ from typing import Any
 from starlette.formparsers import MultiPartException
 
 from hrn_opt.errors import DiskFull
+from hrn_opt.web.asgi import App, Message, Receive, Scope, Send, local_path, replayed
 from hrn_opt.web.door.requests import (
     FETCHES_NOTHING,
     NO_FILE,
     TOO_LARGE,
-    App,
     Headers,
-    Message,
-    Receive,
     Refusal,
-    Scope,
-    Send,
     refuse,
-    route_of,
 )
 from hrn_opt.web.door.uploads import Upload, Uploads
 from hrn_opt.web.folders import NO_ROOM, disk_full
@@ -48,7 +43,7 @@ def has_other_charset(headers: Headers) -> bool:
 
 async def pass_parameters(app: App, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
     """Whatever its type says: the page reads JSON from bodies of any."""
-    route = route_of(scope)
+    route = local_path(scope)
     if int(headers.get(b"content-length", b"0")) > JSON_BYTES:
         await _refuse_unread(TOO_LARGE, route, headers, receive, send, JSON_BYTES)
         return
@@ -68,14 +63,14 @@ async def pass_parameters(app: App, scope: Scope, headers: Headers, receive: Rec
     if _names_an_address(bytes(body)):
         await refuse(FETCHES_NOTHING, route, send)
         return
-    await app(scope, _replayed(bytes(body), receive), send)
+    await app(scope, replayed(bytes(body), receive), send)
 
 
 async def pass_upload(
     app: App, scope: Scope, headers: Headers, receive: Receive, send: Send, most_bytes: int, uploads: Uploads | None
 ) -> None:
     """Gives the body to the page while it comes, up to so many bytes and as long as there is room on the disk."""
-    route = route_of(scope)
+    route = local_path(scope)
     length = int(headers.get(b"content-length", b"0"))
     if length > most_bytes:
         await _refuse_unread(TOO_LARGE, route, headers, receive, send, most_bytes)
@@ -179,15 +174,6 @@ async def _refuse_unread(
         count_bytes += len(message.get("body", b""))
         is_whole = not message.get("more_body", False)
     await refuse(refusal, route, send, close=True)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return again
 
 
 def _names_an_address(body: bytes) -> bool:

@@ -9,25 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from hrn_opt.web.asgi import MCP
+from hrn_opt.web.asgi import MCP, App, Message, Receive, Scope, Send, local_path
 from hrn_opt.web.door.bodies import has_other_charset, is_form, pass_parameters, pass_upload
 from hrn_opt.web.door.requests import (
     NOTHING_HERE,
     OTHER_CHARSET,
     OTHER_HOST,
     OTHER_SITE,
-    App,
     Headers,
     Hosts,
-    Message,
-    Receive,
     Refusal,
-    Scope,
-    Send,
     comes_from_elsewhere,
     headers_of,
     refuse,
-    route_of,
     with_root,
 )
 from hrn_opt.web.door.uploads import Uploads
@@ -106,7 +100,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = route_of(scope)
+        route = local_path(scope)
         send = self._with_headers(send, route)
         headers = headers_of(scope)
         if isinstance(headers, Refusal):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from hrn_opt.web import asgi
+from hrn_opt.web.asgi import Scope, Send
+
 Headers = Mapping[bytes, bytes]  # names in lower case
 
 HEAD_BYTES = 16_384  # of all headers; what comes in one packet is not bounded by the connection's own limit
@@ -46,17 +41,8 @@ async def refuse(refusal: Refusal, route: str, send: Send, *, close: bool = Fals
 
     close: the connection, as there may be more of the request that nobody reads.
     """
-    kind, body = b"text/plain; charset=utf-8", refusal.detail.encode()
-    if route.startswith("/api/"):
-        kind = b"application/problem+json"
-        title = HTTPStatus(refusal.status).phrase
-        problem = {"type": "about:blank", "title": title, "status": refusal.status, "detail": refusal.detail}
-        body = json.dumps({**problem, "error": f"Http{refusal.status}"}).encode()
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    if close:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    headers = [(b"connection", b"close")] if close else []
+    await asgi.refuse(send, route, refusal.status, refusal.detail, headers)
 
 
 def headers_of(scope: Scope) -> Headers | Refusal:
@@ -83,14 +69,6 @@ def with_root(scope: Scope, root_path: str) -> Scope:
     raw_path = scope.get("raw_path") or path.encode()
     scope.update(root_path=root_path, path=root_path + path, raw_path=root_path.encode() + raw_path)
     return scope
-
-
-def route_of(scope: Scope) -> str:
-    """The path below the root path: "/config", wherever the server stands."""
-    path, root_path = scope["path"], scope.get("root_path", "")
-    if root_path and (path == root_path or path.startswith(root_path + "/")):
-        path = path[len(root_path) :]
-    return path or "/"
 
 
 class Hosts:

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from hrn_opt.web.asgi import local_path
 from hrn_opt.web.door.bodies import JSON_BYTES
 from hrn_opt.web.door.guard import Guard
-from hrn_opt.web.door.requests import route_of
 
 
 def ask(path, body=None, headers=(), kind="http", method=None, limit=5000, parts=1, more=(), **options):
@@ -330,7 +330,7 @@ def test_the_page_below_a_root_path_sees_the_whole_path(given):
     seen = []
 
     async def page(scope, receive, send):
-        seen.append((scope["root_path"], scope["path"], scope["raw_path"], route_of(scope)))
+        seen.append((scope["root_path"], scope["path"], scope["raw_path"], local_path(scope)))
 
     scope = {"type": "http", "path": given, "raw_path": given.encode(), "method": "GET", "headers": []}
     asyncio.run(Guard(page, root_path="/faces/")(scope, None, None))
