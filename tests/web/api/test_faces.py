@@ -106,7 +106,7 @@ def test_events_tell_the_stages_and_where_the_file_is(ask, http):
 def test_events_come_as_they_happen(http, example_photo):
     """Not collected to the end by a layer on their way."""
     files = {"photo": ("me.jpg", example_photo.read_bytes())}
-    data, times = {"format": "zip", "turntable": "true"}, {}
+    data, times = {"format": "zip", "turntable": "true", "texture_size": "4096"}, {}
     with http.stream(
         "POST", "/api/v1/faces", files=files, data=data, headers={"Accept": "text/event-stream"}
     ) as answer:
@@ -170,7 +170,9 @@ def test_photos_of_one_client_at_once_all_come_back(ask, served):
 def test_a_client_that_leaves_frees_the_machine(served, http, example_photo):
     with httpx.Client(base_url=served.address, timeout=0.5) as impatient, pytest.raises(httpx.TimeoutException):
         files = {"photo": ("me.jpg", example_photo.read_bytes())}
-        impatient.post("/api/v1/faces", files=files, data={"format": "zip", "turntable": "true"})
+        impatient.post(
+            "/api/v1/faces", files=files, data={"format": "zip", "turntable": "true", "texture_size": "4096"}
+        )
     until = time.monotonic() + GIVES_UP_AFTER_S
     while http.get("/healthz").json()["jobs"]:
         assert time.monotonic() < until
