@@ -52,7 +52,9 @@ def test_while_it_starts(start, after_s):
     house = start()
     time.sleep(after_s)
     house.signal()
-    house.assert_ended_well(0, BEFORE_IT_SERVES, -signal.SIGTERM if after_s < 0.3 else 0)  # before Python's first line
+    house.assert_ended_well(
+        0, BEFORE_IT_SERVES, -signal.SIGTERM if after_s < 1.1 else 0
+    )  # before its first line, on a busy machine
 
 
 def test_twenty_wait_and_all_are_told(start, photo):
