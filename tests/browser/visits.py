@@ -107,7 +107,7 @@ def begin_turntable(page, photo):
 
 
 def work_until_free(page, served):
-    """How much work the server does until it has nothing to do for anybody: seconds of processors, its own alone."""
+    """Seconds of processors that the server and its processes take until they have nothing to do for anybody."""
     before, gives_up_at = _work(served), time.monotonic() + GIVES_UP_AFTER_S
     while page.request.get(f"{served.address}/healthz").json()["jobs"]:
         assert time.monotonic() < gives_up_at, "the machine is still at work"
@@ -116,8 +116,8 @@ def work_until_free(page, served):
 
 
 def _work(served):
-    times = served.process.cpu_times()
-    return times.user + times.system
+    every = [served.process, *served.process.children(recursive=True)]
+    return sum(times.user + times.system for times in (one.cpu_times() for one in every))
 
 
 def pixels_of(element):
