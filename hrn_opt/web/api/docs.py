@@ -14,7 +14,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto
 h1, h2 { line-height: 1.2 }
 code, pre { font: 14px/1.5 ui-monospace, monospace; background: #eef3f3; border-radius: 4px }
 code { padding: .1em .3em } pre { padding: .8rem; overflow-x: auto }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .4rem .6rem; vertical-align: top;
+table { border-collapse: collapse; width: 100%; margin-bottom: 1.2rem }
+th, td { text-align: left; padding: .4rem .6rem; vertical-align: top;
   border-bottom: 1px solid #d5dede }
 @media (prefers-color-scheme: dark) { body { color: #dfe8e8; background: #141b1c } code, pre { background: #222d2e }
   th, td { border-color: #34423f } a { color: #6fd9c6 } }
@@ -67,8 +68,8 @@ def _row(name: str, schema: dict[str, Any], is_required: bool) -> str:
     choices = [schema, *schema.get("anyOf", ())]
     values = next((", ".join(one["enum"]) for one in choices if "enum" in one), None)
     if values is None and "maximum" in schema:
-        values = f"{schema['minimum']} to {schema['maximum']}"
-    values = values or schema.get("pattern") or ("file" if "contentMediaType" in schema else schema.get("type", ""))
+        values = f"{schema['minimum']:g} to {schema['maximum']:g}"
+    values = values or ("file" if "contentMediaType" in schema else schema.get("type", ""))
     default = "required" if is_required else str(schema.get("default", ""))
     cells = (f"<code>{escape(name)}</code>", escape(values), escape(default), escape(schema.get("description", "")))
     return f"<tr><td>{'<td>'.join(cells)}"

@@ -80,7 +80,9 @@ def _router(runs: Runs, sessions: Sessions) -> APIRouter:
         request: Request,
         photo: Annotated[UploadFile, File(description="JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF.")],
         format: Annotated[_Format | None, Form(description=_FORMATS)] = None,
-        face: Annotated[str, Form(pattern=FACE_PATTERN, description="1 is the largest; all needs format=zip.")] = "1",
+        face: Annotated[
+            str, Form(pattern=FACE_PATTERN, description="Its number, 1 is the largest; or all, which needs format=zip.")
+        ] = "1",
         texture_size: Annotated[int, Form(ge=SMALLEST_TEXTURE, le=LARGEST_TEXTURE)] = DEFAULT_TEXTURE_SIZE,
         turntable: Annotated[bool, Form(description="With format=zip: a rotating preview, too.")] = False,
         model: Annotated[Literal["auto", "builtin", "hrn"], Form()] = "auto",
