@@ -100,7 +100,8 @@ class House:
 
     def left(self):
         """What lies in its TMPDIR."""
-        return sorted(self.temporary.rglob("*"))
+        walked = os.walk(self.temporary)  # which passes over what goes meanwhile
+        return sorted(Path(folder) / name for folder, folders, files in walked for name in (*folders, *files))
 
     def clear(self):
         for process in self.family():

@@ -15,7 +15,7 @@ from fastapi import Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from hrn_opt.errors import HrnOptError
+from hrn_opt.errors import HrnOptError, Stopped
 from hrn_opt.serving.jobs import Event, FaceMade, FacesMade, Loading, MakeJob, StageDone, Waiting
 from hrn_opt.serving.stop import Stop
 from hrn_opt.web.api.problems import problem_of
@@ -96,6 +96,8 @@ async def faces_made(request: Request, runs: Runs, asked: Asked) -> FacesMade:
         async for event in events:
             if isinstance(event, FacesMade):
                 made = event
+        if stop.is_set():  # at the very end: nobody is there for the file, which would lie about
+            raise Stopped("The client has left.")
     return made
 
 

@@ -208,7 +208,7 @@ def test_other_sites_pages_are_refused(send):
 def test_a_client_that_leaves_frees_the_machine(served, http, example_photo):
     message = message_of(example_photo.read_bytes(), format="zip", texture_size=4096)
     before = folders(served)
-    with httpx.Client(base_url=served.address, timeout=0.5) as impatient, pytest.raises(httpx.TimeoutException):
+    with httpx.Client(base_url=served.address, timeout=0.2) as impatient, pytest.raises(httpx.TimeoutException):
         impatient.post("/api/v1/mcp", json=message)
     until = time.monotonic() + GIVES_UP_AFTER_S
     while http.get("/healthz").json()["jobs"] or folders(served) - before:
