@@ -49,10 +49,6 @@ class Owners:
         with self._lock:
             return self._sessions.get(session)
 
-    def forget_session(self, session: str) -> None:
-        with self._lock:
-            self._sessions.pop(session, None)
-
     def claim_folder(self, folder_name: str, visitor: str) -> None:
         """Lets the visitor read what lies in that folder of the root, beside others who may."""
         with self._lock:
